@@ -53,7 +53,7 @@ To mend it, install them (Debian, Ubuntu: apt install python3-venv python3-pip) 
 
 # Newer pip first: the one that comes with Python 3.10 to 3.13 does not know --group.
 install_into() {
-  local pip=("$1/bin/python" -m pip) constraints="$1/constraints.txt"
+  local pip=("$1/bin/python" -m pip --quiet) constraints="$1/constraints.txt"
   quietly "${pip[@]}" install --upgrade "pip>=25.1" || return
   : >"$constraints"
   if [ "$2" = lowest ]; then
