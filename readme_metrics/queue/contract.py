@@ -26,7 +26,10 @@ the next drainer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,51 +154,88 @@ class Report:
     wal_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """What the drainer could claim now."""
+
+    count: int
+    """Counted up to the number asked for, not further."""
+    oldest_at: float | None
+    """Wall clock of the oldest one's put."""
+    asked: bool
+    """Whether someone asked, in whatever process, that the oldest one be sent without waiting."""
+
+
 class DurableQueue(Protocol):
-    """The contract; every method is safe to call from any thread, atomic, and raises ``QueueError`` only."""
+    """The contract. Every method may be called from any thread, is atomic, and raises ``QueueError`` only.
+
+    Any process may call what stands under *anyone*; only the drainer what stands under *drainer*.
+    """
+
+    # -- anyone
 
     @property
     def durable(self) -> bool:
-        """Whether entries outlive this process."""
+        """Whether what is put now outlives this process."""
 
     def put(self, entry: bytes) -> None:
-        """Store one entry; it is committed when this returns. Raises ``NotAccepted`` (and has counted it)."""
+        """Store one entry; it is committed when this returns. Raises ``NotAccepted``, and has counted it."""
+
+    def hold(self) -> Hold | None:
+        """The hold, running or over; corrected where the clock was set back. A delivery forgets it."""
+
+    def end_hold(self) -> None:
+        """End a running hold, whoever began it; the next batch still goes alone, as a probe."""
+
+    def ask_flush(self) -> None:
+        """Ask the drainer, in whatever process, to send what waits now without waiting for more."""
+
+    def backlog(self) -> Backlog:
+        """What waits, claimed or not."""
+
+    def report(self) -> Report:
+        """Everything, the rows counted, in one read transaction."""
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """All of them, oldest first."""
+
+    def requeue(self, ids: Sequence[int]) -> int:
+        """Put dead letters back into the queue, at its end; how many there were."""
+
+    def purge(self, ids: Sequence[int]) -> int:
+        """Delete dead letters, booked as dropped: purged; how many there were."""
+
+    def elect(self) -> bool:
+        """Become the drainer or stay it; False while another process is. Each call also shows that we live."""
+
+    def tend(self, *, idle: bool = False) -> None:
+        """Once a second: write what waits in memory; as the drainer also checkpoint, make room, shrink."""
+
+    def close(self) -> None:
+        """Let go of every file and of the drainer's office; a later call opens again."""
+
+    # -- drainer
+
+    def resign(self) -> None:
+        """Let another process become the drainer; what was claimed is unclaimed again."""
+
+    def unclaimed(self, at_most: int) -> Unclaimed:
+        """Look at what could be claimed; costs no more than ``at_most`` rows."""
 
     def claim(self, limit: int, max_bytes: int) -> Batch | None:
         """Take the oldest unclaimed entries, at most ``limit`` and ``max_bytes`` (a larger lone entry goes alone)."""
 
     def ack(self, batch: Batch, *, errors_in_answer: bool = False) -> None:
-        """Delete a delivered batch and book it as delivered, in one transaction; ends a hold."""
+        """Delete a delivered batch and book it; forgets the hold.
+
+        Never fails: what cannot be written yet is remembered, not claimed again, and written by ``tend``.
+        """
 
     def release(self, batch: Batch) -> None:
         """Give a batch back, to its place."""
 
-    def bury(self, batch: Batch, *, status: int | None, reason: str, answer: str) -> None:
-        """Set a lone entry aside as a dead letter, in one transaction."""
-
-    def hold(self) -> Hold | None:
-        """The hold row, running or over; corrected where the clock was set back."""
+    def bury(self, batch: Batch, *, status: int | None, reason: str, answer: str) -> int:
+        """Set entries aside as dead letters; how many lone rejections in a row that makes."""
 
     def set_hold(self, hold: Hold) -> None:
         """Stop delivery; its reason becomes the last error."""
-
-    def end_hold(self) -> None:
-        """Forget the hold, whoever made it."""
-
-    def backlog(self) -> Backlog:
-        """What waits, claimed or not. ``count`` is exact."""
-
-    def report(self) -> Report:
-        """Everything, in one read transaction."""
-
-    def dead_letters(self) -> list[DeadLetter]:
-        """All, oldest first."""
-
-    def requeue(self, ids: list[int]) -> int:
-        """Put dead letters back into the queue (the books follow); how many there were."""
-
-    def purge(self, ids: list[int]) -> int:
-        """Delete dead letters, booked as dropped: purged; how many there were."""
-
-    def close(self) -> None:
-        """Let go of every file; a later call opens again."""

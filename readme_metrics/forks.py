@@ -1,0 +1,56 @@
+"""What must happen around a fork, for every object that asks for it.
+
+No process may fork with an open connection to a queue file: the child's *new* connections would share the inherited
+lock state of the parent's without the kernel's locks, and committed entries can be lost. Python's own hooks cover
+``os.fork`` and ``multiprocessing``; a fork made by C code runs none of them, which each object notices by its pid.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Protocol
+
+
+class Forkable(Protocol):
+    """An object that must know about forks; the three run in the thread that forks."""
+
+    def before_fork(self) -> None:
+        """Let go of what must not be inherited, and keep others from taking it until after."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: no other thread exists here, and locks may be held by threads that don't."""
+
+
+_watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_forking = threading.local()
+"""Of the thread that forks, so that two threads forking at once keep apart."""
+
+
+def watch(watched: Forkable) -> None:
+    """Call the three methods of this object around each fork, as long as it lives."""
+    _watched.add(watched)
+
+
+def _before() -> None:
+    _forking.watched = list(_watched)
+    for watched in _forking.watched:
+        watched.before_fork()
+
+
+def _in_parent() -> None:
+    for watched in reversed(_forking.watched):
+        watched.after_fork_in_parent()
+
+
+def _in_child() -> None:
+    for watched in reversed(_forking.watched):
+        watched.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,126 @@
+"""The queue's directory and files: made private, checked before SQLite ever sees them.
+
+Everything here happens *before* this process connects to a file: closing any descriptor of a database file drops all
+of the process's POSIX locks on it (sqlite.org/howtocorrupt.html §2.2). While connected, only ``stat`` by path is safe.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from readme_metrics.errors import NotAccepted, QueueUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SQLITE_MAGIC: Final = b"SQLite format 3\x00"
+FIX: Final = "set queue_path (or README_METRICS_QUEUE_PATH) to a directory that this user can write"
+
+
+def prepare_directory(directory: Path) -> Path:
+    """Make the directory (0700) or check the one that is there; a link to a directory is followed once, here.
+
+    Raises ``QueueUnavailable`` with the fix, and ``NotAccepted`` while its volume is full.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        resolved = directory.resolve(strict=True)
+        status = resolved.stat()
+    except FileExistsError:
+        raise QueueUnavailable(f"the queue's directory {directory} is not a directory: {FIX}") from None
+    except OSError as error:
+        raise _refusal(f"the queue's directory {directory} cannot be made", error) from error
+    if wrong := wrong_user(resolved, status):
+        raise QueueUnavailable(wrong)
+    if not os.access(resolved, os.R_OK | os.W_OK | os.X_OK):
+        raise QueueUnavailable(f"the queue's directory {resolved} cannot be written: {FIX}")
+    return resolved
+
+
+def wrong_user(directory: Path, status: os.stat_result | None = None) -> str | None:
+    """Say who owns the directory and what to type, where it is not this user (root too); None: it is ours."""
+    if not hasattr(os, "geteuid"):
+        return None  # pragma: no cover - Windows
+    owner = (status or directory.stat()).st_uid
+    if owner == os.geteuid():
+        return None
+    name = user_name(owner)
+    return f"the queue's directory {directory} belongs to {name}: run as that user (sudo -u {name} …)"
+
+
+def user_name(uid: int) -> str:
+    """Name of a user, or its number where it has none."""
+    try:
+        import pwd  # noqa: PLC0415 - not on Windows
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return str(uid)
+
+
+def readable_by_others(directory: Path) -> bool:
+    """Whether other users can look into the directory."""
+    return hasattr(os, "geteuid") and bool(directory.stat().st_mode & 0o077)
+
+
+def prepare_file(path: Path) -> bool:
+    """Make the file (0600) if it is not there; whether what is there can be a database at all.
+
+    Raises ``QueueUnavailable`` for a link or anything else that is not a file, and for a file of another user.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    if path.is_symlink():
+        raise QueueUnavailable(f"the queue's file {path} is a symbolic link, which is refused: remove it")
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+    except OSError as error:
+        raise _refusal(f"the queue's file {path} cannot be opened", error) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise QueueUnavailable(f"the queue's file {path} is not a regular file: remove it")
+        if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+            raise QueueUnavailable(
+                f"the queue's file {path} belongs to {user_name(status.st_uid)}: "
+                f"run as that user (sudo -u {user_name(status.st_uid)} …)"
+            )
+        if hasattr(os, "fchmod") and stat.S_IMODE(status.st_mode) != 0o600:
+            os.fchmod(descriptor, 0o600)
+        return status.st_size == 0 or os.read(descriptor, len(SQLITE_MAGIC)) == SQLITE_MAGIC
+    finally:
+        os.close(descriptor)
+
+
+def queue_files(directory: Path) -> list[Path]:
+    """All queue files of a directory, by name; none where there is no such directory."""
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix == ".sqlite" and not path.is_symlink())
+    except OSError:
+        return []
+
+
+def lock_path(path: Path) -> Path:
+    """The drainer lock's file of a queue file."""
+    return path.with_suffix(".lock")
+
+
+def wal_bytes(path: Path) -> int:
+    """Size of the queue file's write-ahead log."""
+    return size_of(path.with_name(path.name + "-wal"))
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _refusal(what: str, error: OSError) -> NotAccepted | QueueUnavailable:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return NotAccepted("no space", f"{what}: no space left on its volume")
+    return QueueUnavailable(f"{what} ({error.strerror or type(error).__name__}): {FIX}")

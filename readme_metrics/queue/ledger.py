@@ -1,0 +1,252 @@
+"""The books, the hold and the dead letters as SQL: each function takes a connection and says what it changes.
+
+``report`` reads everything in one read transaction and *counts* rows, so that the check of the books can fail.
+Functions named as verbs change rows and are called inside the transaction of whoever calls them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Final
+
+from readme_metrics.errors import QueueUnavailable
+from readme_metrics.queue import files, schema
+from readme_metrics.queue.contract import Activity, Backlog, Books, DeadLetter, Hold, Report
+from readme_metrics.queue.drainer_lock import read_drainer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+    from pathlib import Path
+
+ROWS_AT_ONCE: Final = 500
+"""Rows a write transaction deletes at most: none of ours takes longer than 20 ms."""
+DROPPED: Final = "dropped"
+NOT_ACCEPTED: Final = "not accepted"
+ANSWER_CHARACTERS: Final = 2000
+
+
+@contextlib.contextmanager
+def reading(connection: sqlite3.Connection) -> Generator[None]:
+    """One read transaction: everything inside sees the same instant."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def writing(connection: sqlite3.Connection) -> Generator[None]:
+    """One write transaction, rolled back on any error."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # a full volume has rolled back by itself
+            connection.execute("ROLLBACK")
+        raise
+
+
+def chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
+    """Cut ids into what one transaction may delete."""
+    return (ids[start : start + ROWS_AT_ONCE] for start in range(0, len(ids), ROWS_AT_ONCE))
+
+
+def delete(connection: sqlite3.Connection, table: str, key: str, ids: Sequence[int]) -> int:
+    """Delete rows by id; how many were there."""
+    marks = ",".join("?" * len(ids))
+    return connection.execute(f"DELETE FROM {table} WHERE {key} IN ({marks})", ids).rowcount  # noqa: S608 - our names
+
+
+def tally(connection: sqlite3.Connection, kind: str, reason: str, count: int) -> None:
+    """Add to a figure by reason."""
+    connection.execute(
+        "INSERT INTO tallies VALUES (?, ?, ?) ON CONFLICT (kind, reason) DO UPDATE SET count = count + excluded.count",
+        (kind, reason, count),
+    )
+
+
+def tallies(connection: sqlite3.Connection, kind: str) -> dict[str, int]:
+    """Read figures by reason."""
+    return dict(connection.execute("SELECT reason, count FROM tallies WHERE kind = ?", (kind,)))
+
+
+def book_delivery(connection: sqlite3.Connection, count: int, *, errors_in_answer: bool, now: float) -> None:
+    """Book delivered rows and forget the hold."""
+    connection.execute(
+        "UPDATE ledger SET delivered = delivered + ?, rejections_in_a_row = 0, last_success_at = ?, "
+        "answers_with_errors = answers_with_errors + ?",
+        (count, now, int(errors_in_answer)),
+    )
+    connection.execute("DELETE FROM hold")
+
+
+def read_hold(connection: sqlite3.Connection) -> Hold | None:
+    """Read the hold row as it stands."""
+    row = connection.execute("SELECT until, length_s, kind, reason, timeout_s FROM hold").fetchone()
+    return Hold(*row) if row else None
+
+
+def write_hold(connection: sqlite3.Connection, hold: Hold, *, now: float) -> None:
+    """Begin a hold; its reason is the last error."""
+    row = (hold.until, hold.length_s, hold.kind, hold.reason, hold.timeout_s)
+    connection.execute("INSERT OR REPLACE INTO hold VALUES (1, ?, ?, ?, ?, ?)", row)
+    connection.execute("UPDATE ledger SET last_error = ?, last_error_at = ?", (hold.reason, now))
+
+
+def end_hold(connection: sqlite3.Connection) -> None:
+    """End the hold; the row stays until a delivery, so that the next batch goes alone."""
+    connection.execute("UPDATE hold SET until = 0, length_s = 0, timeout_s = NULL")
+
+
+def ask_flush(connection: sqlite3.Connection) -> None:
+    """Ask that what waits now be sent without waiting for more."""
+    connection.execute("UPDATE ledger SET asked_up_to = (SELECT COALESCE(MAX(_id), 0) FROM queue_entries)")
+
+
+def write_dead_letter(
+    connection: sqlite3.Connection, entry: bytes | None, *, status: int | None, reason: str, answer: str, now: float
+) -> None:
+    """Set one entry aside."""
+    connection.execute(
+        "INSERT INTO dead_letters (entry, status, reason, answer, buried_at) VALUES (?, ?, ?, ?, ?)",
+        (entry, status, reason, answer[:ANSWER_CHARACTERS], now),
+    )
+
+
+def dead_letters(connection: sqlite3.Connection) -> list[DeadLetter]:
+    """Read all dead letters, oldest first."""
+    rows = connection.execute("SELECT id, entry, status, reason, answer, buried_at FROM dead_letters ORDER BY id")
+    return [
+        DeadLetter(id_, entry if isinstance(entry, bytes) else b"", status, reason, answer, buried_at)
+        for id_, entry, status, reason, answer, buried_at in rows
+    ]
+
+
+def purge(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
+    """Delete dead letters and book them as dropped: purged."""
+    count = delete(connection, "dead_letters", "id", ids)
+    if count:
+        tally(connection, DROPPED, "purged", count)
+    return count
+
+
+def requeue(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
+    """Move dead letters to the end of the queue; they pass the sequence twice, which ``carried`` takes back."""
+    marks = ",".join("?" * len(ids))
+    count = connection.execute(
+        "INSERT INTO queue_entries (data, timestamp) SELECT entry, ? FROM dead_letters "  # noqa: S608 - question marks
+        f"WHERE id IN ({marks}) ORDER BY id",
+        (time.time(), *ids),
+    ).rowcount
+    delete(connection, "dead_letters", "id", ids)
+    connection.execute("UPDATE ledger SET carried = carried - ?, rejections_in_a_row = 0", (count,))
+    return count
+
+
+def live_bytes(connection: sqlite3.Connection) -> int:
+    """Bytes of the file's pages that hold something."""
+    pages: int = connection.execute("PRAGMA page_count").fetchone()[0]
+    free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return (pages - free) * schema.PAGE_BYTES
+
+
+def drop_oldest(connection: sqlite3.Connection) -> int:
+    """Delete the oldest dead letters, else the oldest entries, one chunk; how many."""
+    for table, key in (("dead_letters", "id"), ("queue_entries", "_id")):
+        oldest = f"SELECT {key} FROM {table} ORDER BY {key} LIMIT {ROWS_AT_ONCE // 5}"  # noqa: S608 - our names
+        with writing(connection):
+            ids = [row[0] for row in connection.execute(oldest)]
+            if ids:
+                delete(connection, table, key, ids)
+                tally(connection, DROPPED, "queue full", len(ids))
+                return len(ids)
+    return 0
+
+
+def backlog(connection: sqlite3.Connection, waiting: int | None = None) -> Backlog:
+    """What waits: from the figures, not by counting rows, unless the caller has; bytes are those of the live pages."""
+    with contextlib.nullcontext() if connection.in_transaction else reading(connection):
+        count = waiting if waiting is not None else _waiting_by_the_figures(connection)
+        oldest = connection.execute("SELECT timestamp FROM queue_entries ORDER BY _id LIMIT 1").fetchone()
+        return Backlog(count, live_bytes(connection) if count else 0, oldest[0] if oldest else None)
+
+
+def _accepted(connection: sqlite3.Connection) -> int:
+    sequence = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'queue_entries'").fetchone()
+    carried: int = connection.execute("SELECT carried FROM ledger").fetchone()[0]
+    return (sequence[0] if sequence else 0) + carried
+
+
+def _waiting_by_the_figures(connection: sqlite3.Connection) -> int:
+    gone: int = connection.execute(
+        "SELECT delivered + (SELECT COUNT(*) FROM dead_letters) "
+        "+ (SELECT COALESCE(SUM(count), 0) FROM tallies WHERE kind = ?) FROM ledger",
+        (DROPPED,),
+    ).fetchone()[0]
+    return _accepted(connection) - gone
+
+
+def books(connection: sqlite3.Connection) -> Books:
+    """The figures, rows counted."""
+    epoch, began_at, delivered = connection.execute("SELECT epoch, epoch_began_at, delivered FROM ledger").fetchone()
+    return Books(
+        accepted=_accepted(connection),
+        delivered=delivered,
+        dead=connection.execute("SELECT COUNT(*) FROM dead_letters").fetchone()[0],
+        dropped=tallies(connection, DROPPED),
+        waiting=connection.execute("SELECT COUNT(*) FROM queue_entries").fetchone()[0],
+        epoch=epoch,
+        epoch_began_at=began_at,
+        not_accepted=tallies(connection, NOT_ACCEPTED),
+    )
+
+
+def epoch(connection: sqlite3.Connection) -> int:
+    """Number of the books' epoch."""
+    number: int = connection.execute("SELECT epoch FROM ledger").fetchone()[0]
+    return number
+
+
+def activity(connection: sqlite3.Connection) -> Activity:
+    """What delivery last did."""
+    return Activity(
+        *connection.execute(
+            "SELECT last_success_at, last_error_at, last_error, rejections_in_a_row, answers_with_errors FROM ledger"
+        ).fetchone()
+    )
+
+
+def report(connection: sqlite3.Connection, path: Path) -> Report:
+    """Everything ``status`` shows, in one read transaction."""
+    with reading(connection):
+        counted = books(connection)
+        return Report(
+            path=str(path),
+            books=counted,
+            backlog=backlog(connection, counted.waiting),
+            hold=read_hold(connection),
+            activity=activity(connection),
+            drainer=read_drainer(files.lock_path(path)),
+            file_bytes=files.size_of(path),
+            wal_bytes=files.wal_bytes(path),
+        )
+
+
+def read_report(path: Path) -> Report:
+    """Read the report of a queue file that this process has not open; changes nothing in it.
+
+    Raises ``QueueUnavailable`` where it is no queue file of ours.
+    """
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)
+        ) as connection:
+            connection.execute("PRAGMA query_only=1")
+            schema.check_version(connection, path)
+            return report(connection, path)
+    except sqlite3.Error as error:
+        raise QueueUnavailable(f"the queue's file {path} cannot be read ({error})") from error

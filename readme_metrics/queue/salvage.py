@@ -1,0 +1,116 @@
+"""A corrupt file: moved out of the way at once, and what can be read in it saved into the new one.
+
+Two steps, because any process may meet the corruption, in a request: ``set_aside`` renames, which is instant, and
+service goes on in a new file. Its rows are saved by the drainer a moment later, when every process has noticed
+(a put looks at the file's identity ten times a second) and nothing is written to the old one any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Final
+
+from readme_metrics.queue import ledger
+from readme_metrics.queue.drainer_lock import DrainerLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+
+    from readme_metrics.queue.sqlite import QueueFile
+
+SETTLE_S: Final = 1.0
+"""After this nobody writes to a file that was set aside: a put looks every 0.1 s and waits for a lock 0.25 s."""
+KEPT: Final = 2
+"""Corrupt files kept for a person to look at."""
+COMPANIONS: Final = ("", "-wal", "-shm")
+Row = tuple[int, bytes, float]
+
+
+def set_aside(path: Path, identity: os.stat_result, *, now: Callable[[], float] = time.time) -> bool:
+    """Rename the file of that identity, with its WAL; False while another process is at it.
+
+    No connection of this process may be open on it. Raises ``OSError``.
+    """
+    lock = DrainerLock(path.with_suffix(".aside"))
+    if not lock.acquire():
+        return False
+    try:
+        if path.exists() and os.path.samestat(path.stat(), identity):
+            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now()))
+            for companion in reversed(COMPANIONS):
+                with contextlib.suppress(FileNotFoundError):
+                    path.with_name(path.name + companion).rename(
+                        path.with_name(f"{path.name}.salvage-{stamp}{companion}")
+                    )
+        return True
+    finally:
+        lock.release()
+
+
+def set_aside_files(path: Path) -> list[Path]:
+    """Files that were set aside and whose rows are not saved yet, oldest first."""
+    return sorted(
+        found for found in path.parent.glob(f"{path.name}.salvage-*") if not found.name.endswith(("-wal", "-shm"))
+    )
+
+
+def save_rows(path: Path, file: QueueFile, *, now: Callable[[], float] = time.time) -> int:
+    """Save what can be read in files set aside a while ago; how many entries and dead letters that were.
+
+    Only the drainer may call it. A crash in the middle saves some entries twice, under the same ``_id``.
+    """
+    saved = 0
+    for old in set_aside_files(path):
+        if now() - old.stat().st_ctime < SETTLE_S:
+            continue
+        with contextlib.closing(sqlite3.connect(str(old), isolation_level=None)) as connection:
+            for rows in _readable(connection, "SELECT _id, data, timestamp FROM queue_entries", "_id"):
+                saved += file.save_entries(rows)
+            for rows in _readable(
+                connection, "SELECT id, entry, status, reason, answer, buried_at FROM dead_letters", "id"
+            ):
+                saved += file.save_dead_letters(rows)
+        _keep(path, old)
+    return saved
+
+
+def _readable(connection: sqlite3.Connection, query: str, key: str) -> Iterator[list[tuple[object, ...]]]:
+    """The rows that can be read from either end, in chunks."""
+    last = -1
+    for rows in _chunks(connection, f"{query} ORDER BY {key}"):
+        last = int(str(rows[-1][0]))
+        yield rows
+    for rows in _chunks(connection, f"{query} WHERE {key} > {last} ORDER BY {key} DESC"):
+        yield rows[::-1]
+
+
+def _chunks(connection: sqlite3.Connection, query: str) -> Generator[list[tuple[object, ...]]]:
+    rows: list[tuple[object, ...]] = []
+    try:
+        for row in connection.execute(query):
+            rows.append(row)
+            if len(rows) == ledger.ROWS_AT_ONCE:
+                yield rows
+                rows = []
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError):
+        pass  # the end of what can be read from this side
+    if rows:
+        yield rows
+
+
+def _keep(path: Path, old: Path) -> None:
+    """Give a saved file its last name, and let go of the oldest beyond two."""
+    for companion in COMPANIONS:
+        with contextlib.suppress(FileNotFoundError):
+            name = old.name.replace(".salvage-", ".corrupt-") + companion
+            old.with_name(old.name + companion).rename(old.with_name(name))
+    kept = sorted(
+        found for found in path.parent.glob(f"{path.name}.corrupt-*") if not found.name.endswith(("-wal", "-shm"))
+    )
+    for surplus in kept[:-KEPT]:
+        for companion in COMPANIONS:
+            surplus.with_name(surplus.name + companion).unlink(missing_ok=True)

@@ -1,0 +1,292 @@
+"""One open queue file.
+
+Schema, connection set-up and put are persist-queue's ``SQLiteQueue``; whole-batch claim and ack, books, hold and dead
+letters are ours.
+
+The plain ``SQLiteQueue`` and not its ack queue: with two processes on one file that claims rows twice, and acks an
+entry in two transactions that grow with every acked row kept. Here one process drains, and what it claimed is in its
+memory: ``Claims``.
+
+Two connections: ``_putter`` for puts, under ``tran_lock``; ``_getter`` for everything else, under ``action_lock``.
+Both belong to the process that opened them: see ``forks``. Errors are SQLite's; ``durable`` knows what they mean.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from persistqueue import SQLiteQueue
+
+from readme_metrics.queue import files, ledger, schema
+from readme_metrics.queue.contract import Batch, Unclaimed
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from readme_metrics.queue.contract import Hold
+
+T = TypeVar("T")
+
+DRAINER_BUSY_S: Final = 1.0
+"""How long the drainer waits for the write lock: it may, a request may not."""
+CHECKPOINT_BUSY_S: Final = 0.05
+"""How long a truncating checkpoint waits for readers: writers wait with it."""
+SHRINK_ABOVE_BYTES: Final = 8 * 1024 * 1024
+
+
+class _PassThrough:
+    """Serialiser for entries that are bytes already; the library's default is pickle, which could run code."""
+
+    @staticmethod
+    def dumps(entry: bytes) -> bytes:
+        return entry
+
+
+class Claims:
+    """Which rows the drainer has taken; lives as long as the file, across reconnections of the same process.
+
+    ``after``: every row up to this id is taken or gone. ``unbooked``: delivered, but the deletion could not be written
+    yet; never claimed again, deleted by ``settle``.
+    """
+
+    def __init__(self) -> None:
+        self.taken: set[int] = set()
+        self.after = 0
+        self.unbooked: list[int] = []
+
+    def take(self, ids: Iterable[int]) -> None:
+        """Note a claim, in ascending order."""
+        for id_ in ids:
+            self.taken.add(id_)
+            self.after = id_
+
+    def give_back(self, ids: Iterable[int]) -> None:
+        """Note a release."""
+        for id_ in ids:
+            self.taken.discard(id_)
+            self.after = min(self.after, id_ - 1)
+
+    def forget_all_but_unbooked(self) -> None:
+        """Note that another process may have drained meanwhile."""
+        self.taken = set(self.unbooked)
+        self.after = 0
+
+
+class QueueFile(SQLiteQueue):
+    """One open queue file of this process."""
+
+    _getter: sqlite3.Connection  # type: ignore[assignment]  # the library says None, until it has connected
+    _putter: sqlite3.Connection  # type: ignore[assignment]  # likewise
+
+    def __init__(self, path: Path, claims: Claims, *, fsync: bool, epoch: int) -> None:
+        self.file = path
+        self.claims = claims
+        self.pid = os.getpid()
+        self._fsync = fsync
+        self._epoch = epoch
+        super().__init__(
+            str(path.parent), name="entries", multithreading=True, serializer=_PassThrough, db_file_name=path.name
+        )
+        self._putter.execute("PRAGMA busy_timeout=0")  # durable waits, briefly and by itself
+        self.identity = path.stat()
+
+    # -- what the library's own would do otherwise
+
+    def _new_db_connection(self, path: str, multithreading: bool, timeout: float) -> sqlite3.Connection:  # noqa: ARG002, FBT001 - the library's signature
+        connection = schema.connect(self.file, busy_timeout_s=DRAINER_BUSY_S, fsync=self._fsync)
+        try:
+            schema.check_version(connection, self.file)
+            schema.create(connection, epoch=self._epoch)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _count(self) -> int:
+        return 0  # the library counts every row at open, for a figure that nobody reads
+
+    def close(self) -> None:
+        """Close both connections, in the process that opened them; elsewhere keep them from ever being closed."""
+        for connection in (self._getter, self._putter):
+            if connection is None:
+                continue
+            if self.pid == os.getpid():
+                connection.close()
+            else:  # closing would drop locks and unlink the WAL under those who really have the file open
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+    def __del__(self) -> None:
+        self.close()
+
+    def moved(self) -> bool:
+        """Whether the name no longer leads to the file that is open."""
+        try:
+            return not os.path.samestat(self.identity, os.stat(self.file))  # noqa: PTH116 - hot, half the cost
+        except OSError:
+            return True
+
+    # -- the drainer's verbs, under action_lock
+
+    def unclaimed(self, at_most: int) -> Unclaimed:
+        """Look at what could be claimed."""
+        taken = self.claims.taken
+        rows = self._getter.execute(
+            "SELECT _id FROM queue_entries WHERE _id > ? ORDER BY _id LIMIT ?",
+            (self.claims.after, at_most + len(taken)),
+        )
+        ids = [id_ for (id_,) in rows if id_ not in taken][:at_most]
+        if not ids:
+            return Unclaimed(0, None, asked=False)
+        put_at = self._getter.execute("SELECT timestamp FROM queue_entries WHERE _id = ?", ids[:1]).fetchone()
+        asked = self._getter.execute("SELECT asked_up_to >= ? FROM ledger", ids[:1]).fetchone()
+        return Unclaimed(len(ids), put_at[0] if put_at else None, asked=bool(asked[0]))
+
+    def claim(self, limit: int, max_bytes: int) -> Batch | None:
+        """Take the oldest unclaimed rows, reading no further than they fill a batch."""
+        ids: list[int] = []
+        entries: list[bytes] = []
+        unreadable: list[int] = []
+        size = 2
+        rows = self._getter.execute(
+            "SELECT _id, data FROM queue_entries WHERE _id > ? ORDER BY _id", (self.claims.after,)
+        )
+        for id_, entry in rows:
+            if id_ in self.claims.taken:
+                continue
+            if not isinstance(entry, bytes):
+                unreadable.append(id_)
+                continue
+            size += len(entry) + 1
+            if ids and size > max_bytes:
+                break
+            ids.append(id_)
+            entries.append(entry)
+            if len(ids) == limit:
+                break
+        rows.close()
+        if unreadable:
+            self.bury(unreadable, [None] * len(unreadable), status=None, reason="the row cannot be read", answer="")
+        self.claims.take(ids)
+        return Batch(tuple(ids), tuple(entries)) if ids else None
+
+    def ack(self, ids: list[int], *, errors_in_answer: bool, now: Callable[[], float] = time.time) -> None:
+        """Delete delivered rows and book them; on an error they are remembered as delivered, and it is raised."""
+        self.claims.unbooked.extend(ids)
+        self.settle(errors_in_answer=errors_in_answer, now=now)
+
+    def settle(self, *, errors_in_answer: bool = False, now: Callable[[], float] = time.time) -> None:
+        """Delete and book whatever is delivered and not booked yet."""
+        unbooked = self.claims.unbooked
+        while unbooked:
+            chunk = unbooked[: ledger.ROWS_AT_ONCE]
+            with ledger.writing(self._getter):
+                count = ledger.delete(self._getter, "queue_entries", "_id", chunk)
+                ledger.book_delivery(self._getter, count, errors_in_answer=errors_in_answer, now=now())
+            del unbooked[: len(chunk)]
+            self.claims.taken.difference_update(chunk)
+            errors_in_answer = False
+
+    def bury(
+        self,
+        ids: list[int],
+        entries: Sequence[bytes | None],
+        *,
+        status: int | None,
+        reason: str,
+        answer: str,
+        now: Callable[[], float] = time.time,
+    ) -> int:
+        """Move rows to the dead letters; how many lone rejections in a row that makes."""
+        with ledger.writing(self._getter):
+            for entry in entries:
+                ledger.write_dead_letter(self._getter, entry, status=status, reason=reason, answer=answer, now=now())
+            ledger.delete(self._getter, "queue_entries", "_id", ids)
+            self._getter.execute(
+                "UPDATE ledger SET rejections_in_a_row = rejections_in_a_row + ?", (int(bool(status)),)
+            )
+            self._getter.execute("UPDATE ledger SET last_error = ?, last_error_at = ?", (reason, now()))
+        self.claims.taken.difference_update(ids)
+        return ledger.activity(self._getter).rejections_in_a_row
+
+    def hold(self, now: float) -> Hold | None:
+        """Read the hold; where the clock was set back, cut it to its own length."""
+        hold = ledger.read_hold(self._getter)
+        if hold is not None and hold.until - now > hold.length_s:
+            self._getter.execute("UPDATE hold SET until = ?", (now + hold.length_s,))
+            hold = ledger.read_hold(self._getter)
+        return hold
+
+    def write(self, change: Callable[[sqlite3.Connection], int | None]) -> int:
+        """Run one change of the ledger's in one transaction."""
+        with ledger.writing(self._getter):
+            return change(self._getter) or 0
+
+    def look(self, at: Callable[[sqlite3.Connection], T]) -> T:
+        """Run one look of the ledger's."""
+        return at(self._getter)
+
+    # -- housekeeping, under action_lock, by the drainer only
+
+    def make_room(self, max_bytes: int, *, once: bool) -> int:
+        """Drop the oldest dead letters, then the oldest entries, until the file holds less; how many.
+
+        ``once``: at most one chunk, on the connection that never waits: a request may do it.
+        """
+        if once:
+            with self.tran_lock:
+                above = ledger.live_bytes(self._putter) > max_bytes
+                return ledger.drop_oldest(self._putter) if above else 0
+        dropped = 0
+        while ledger.live_bytes(self._getter) > max_bytes and (count := ledger.drop_oldest(self._getter)):
+            dropped += count
+        return dropped
+
+    def checkpoint(self, *, truncate: bool) -> None:
+        """Move the WAL into the file; truncating also gives its bytes back, and makes writers wait meanwhile."""
+        self._getter.execute(f"PRAGMA busy_timeout={int(CHECKPOINT_BUSY_S * 1000)}")
+        try:
+            self._getter.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchone()
+        finally:
+            self._getter.execute(f"PRAGMA busy_timeout={int(DRAINER_BUSY_S * 1000)}")
+
+    def shrink(self) -> bool:
+        """Give the file's bytes back where next to nothing is left in it; whether it did."""
+        size = files.size_of(self.file)
+        if size <= SHRINK_ABOVE_BYTES or ledger.live_bytes(self._getter) > size // 8:
+            return False
+        self._getter.execute("VACUUM")
+        return True
+
+    def save_entries(self, rows: list[tuple[object, ...]]) -> int:
+        """Store entries of a salvaged file."""
+        with ledger.writing(self._getter):
+            self._getter.executemany(self._sql_insert, [row[1:] for row in rows])
+        return len(rows)
+
+    def save_dead_letters(self, rows: list[tuple[object, ...]]) -> int:
+        """Store dead letters of a salvaged file; they never passed this file's sequence."""
+        with ledger.writing(self._getter):
+            self._getter.executemany(
+                "INSERT INTO dead_letters (entry, status, reason, answer, buried_at) VALUES (?, ?, ?, ?, ?)",
+                [row[1:] for row in rows],
+            )
+            self._getter.execute("UPDATE ledger SET carried = carried + ?", (len(rows),))
+        return len(rows)
+
+    # -- anyone's, on the connection that never waits
+
+    def put_many(self, entries: list[bytes], now: Callable[[], float] = time.time) -> None:
+        """Store entries that waited in memory, in one transaction."""
+        with self.tran_lock, ledger.writing(self._putter):
+            self._putter.executemany(self._sql_insert, [(entry, now()) for entry in entries])
+
+    def tally_not_accepted(self, counted: Mapping[str, int]) -> None:
+        """Write how many entries never became rows, by reason."""
+        with self.tran_lock, ledger.writing(self._putter):
+            for reason, count in counted.items():
+                ledger.tally(self._putter, ledger.NOT_ACCEPTED, reason, count)
