@@ -1,0 +1,52 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from readme_metrics.delivery import Delivery
+from tests.delivering import CERTIFICATE, KEY, TIMEOUT_S, MakeDelivery
+from tests.metrics_server import MetricsServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def server() -> Iterator[MetricsServer]:
+    """A ReadMe server that can be made to fail in every way; answers 200 until told otherwise."""
+    with MetricsServer() as running:
+        yield running
+
+
+@pytest.fixture
+def tls_server() -> Iterator[MetricsServer]:
+    """The same over TLS, with a certificate that nobody vouches for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    with MetricsServer(tls=context) as running:
+        yield running
+
+
+@pytest.fixture
+def stop() -> threading.Event:
+    """Ends retries."""
+    return threading.Event()
+
+
+@pytest.fixture
+def deliver(server: MetricsServer, stop: threading.Event) -> Iterator[MakeDelivery]:
+    """Makes deliveries, to ``server`` unless told otherwise, and closes them."""
+    made: list[Delivery] = []
+
+    def make(address: str | None = None, timeout_s: float = TIMEOUT_S) -> Delivery:
+        made.append(Delivery(server=address or server.url, api_key=KEY, timeout_s=timeout_s, stop=stop))
+        return made[-1]
+
+    yield make
+    for delivery in made:
+        delivery.close()
