@@ -80,6 +80,7 @@ class Line:
     def connect(self, sock: socket.socket) -> None:
         """A new connection stands; sending may take what is left of the whole POST."""
         self.connected = True
+        self.answered = False  # but for a proxy
         self.sock = sock
         self._until = self._latest
 
@@ -155,7 +156,7 @@ class _Answer(HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]  # private, but urllib3 calls it too
-        if status >= 200:
+        if status >= 200 and self._line.connected:  # else a proxy's answer to CONNECT
             self._line.status = status
         return version, status, reason
 
