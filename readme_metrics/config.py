@@ -21,14 +21,14 @@ import platformdirs
 from readme_metrics.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
+
+    GroupingFunction = Callable[[Any], Any]
 
 DEFAULT_SERVER: Final = "https://metrics.readme.io"
 MIB: Final = 1024 * 1024
 SMALLEST_QUEUE_BYTES: Final = MIB
 """Below this, SQLite's own pages and one batch leave no room for entries."""
-
-GroupingFunction = "Callable[[Any], Mapping[str, object] | None]"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MetricsApiConfig:
 
     api_key: str = field(repr=False)
     """ReadMe API key."""
-    grouping_function: Callable[[Any], Any] | str
+    grouping_function: GroupingFunction | str
     """Tells who called: gets ``flask.request``, returns ``{"api_key", "label", "email"}`` or None (not logged); a
     callable, or a dotted path to one."""
     base_log_url: str | None = None
