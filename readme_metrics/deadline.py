@@ -106,16 +106,14 @@ class Line:
 
         A look-up that hangs is awaited again by the next POST, so a line never has more than one.
         """
-        self._looked_up = self._looked_up or _look_up(host, port)
+        self._looked_up = look_up = self._looked_up or _look_up(host, port)
         try:
-            found = self._looked_up.result(self.left())
+            return look_up.result(self.left())
         except FutureTimeoutError:
             raise TimeoutError("looking up the name took too long") from None
-        except BaseException:
-            self._looked_up = None
-            raise
-        self._looked_up = None
-        return found
+        finally:
+            if look_up.done():
+                self._looked_up = None
 
     def close(self) -> None:
         """Close the connection."""

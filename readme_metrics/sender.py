@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from functools import cached_property, partial
+from functools import partial
 from http.client import HTTPException, RemoteDisconnected
 from typing import TYPE_CHECKING, Final
 
@@ -45,6 +45,7 @@ class Sender:
         self._now = now
         self._session = requests.Session()
         self._adapter = DeadlineAdapter(self.line)
+        self._prepared: tuple[requests.PreparedRequest, _Settings] | None = None
 
     def post(self, body: bytes, timeout_s: float) -> Verdict:
         """Make one attempt; every failure of the network or the server is a verdict."""
@@ -62,7 +63,7 @@ class Sender:
 
     def _send(self, body: bytes, timeout_s: float) -> requests.Response:
         """Straight to the adapter: a session would read the body of a redirect to its end, without bound."""
-        request, settings = self._prepared
+        self._prepared = request, settings = self._prepared or self._prepare()
         request.body = body
         request.headers["Content-Length"] = str(len(body))
         send = partial(self._adapter.send, request, timeout=timeout_s, **settings)  # type: ignore[arg-type]  # verify is set
@@ -74,8 +75,8 @@ class Sender:
         self.line.forget()  # the server had closed the idle connection: that costs neither an attempt nor a wait
         return send()
 
-    @cached_property
-    def _prepared(self) -> tuple[requests.PreparedRequest, _Settings]:
+    def _prepare(self) -> tuple[requests.PreparedRequest, _Settings]:
+        """Once, but not before the first POST: an address that cannot be used is a verdict."""
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"readme-metrics-python/{__version__}",
@@ -115,7 +116,7 @@ def _why_no_answer(error: Exception, line: Line) -> NoAnswer:
         isinstance(each, HTTPException) and not isinstance(each, RemoteDisconnected) for each in errors
     ):
         return NoAnswer("broken answer")
-    return NoAnswer(f"connection lost before an answer: {_detail(errors)}")
+    return NoAnswer("connection lost before an answer")
 
 
 def _too_late(line: Line) -> str:

@@ -86,6 +86,48 @@ def test_a_body_that_is_read_slowly_ends_in_time(server: MetricsServer, deliver:
     assert seconds < MOST_S
 
 
+def test_a_drip_that_stops_is_not_given_a_time_out_of_its_own(server: MetricsServer, deliver: MakeDelivery) -> None:
+    def drip_then_hang(call: Call) -> None:
+        call.read()
+        call.drip(b"HTTP/1.1 200 " + b"O" * 40, 0.01)
+        call.wait()
+
+    server.script(drip_then_hang)
+
+    outcome, seconds = timed(deliver(timeout_s=0.6))
+
+    assert outcome.verdict.unanswered
+    assert seconds < 0.9
+
+
+def test_a_reader_that_stops_is_not_given_a_time_out_of_its_own(server: MetricsServer, deliver: MakeDelivery) -> None:
+    def read_then_hang(call: Call) -> None:
+        for _ in range(35):
+            call.read(100_000)
+            call.wait(0.02)
+        call.wait()
+
+    server.script(read_then_hang)
+
+    outcome, seconds = timed(deliver(timeout_s=0.8), (TOO_MUCH,))
+
+    assert outcome.verdict.reason == "not sent whole in time"
+    assert seconds < 1.3
+
+
+def test_100_continue_and_then_nothing_is_no_answer(server: MetricsServer, deliver: MakeDelivery) -> None:
+    def go_on(call: Call) -> None:
+        call.read()
+        call.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        call.wait()
+
+    server.script(go_on)
+
+    outcome, _ = timed(deliver())
+
+    assert (outcome.verdict.unanswered, outcome.verdict.status) == (True, None)
+
+
 @pytest.mark.parametrize("behaviour", [drip_head(0.01), drip_body(0.01), drip_body(0.01, body=b"\r\n" * 50_000)])
 def test_once_a_2xx_status_came_the_batch_is_delivered_however_slowly_the_rest_follows(
     server: MetricsServer, deliver: MakeDelivery, behaviour: Behaviour

@@ -93,6 +93,18 @@ def test_a_proxy_that_will_not_tunnel_is_later_and_its_password_in_no_reason(
     assert outcome.verdict.reason == "no connection: Tunnel connection failed: 407 Whatever"
 
 
+def test_a_proxy_that_is_down_is_later_and_its_password_in_no_reason(
+    server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", server.url.replace("//", "//user:planted@"))
+    monkeypatch.setenv("NO_PROXY", "")
+    server.go_down()
+
+    outcome, _ = timed(deliver("https://metrics.example.test"))
+
+    assert (outcome.verdict.kind, outcome.verdict.reason) == (Kind.LATER, "no connection: Connection refused")
+
+
 def test_a_redirect_is_not_followed_and_its_endless_body_not_read(server: MetricsServer, deliver: MakeDelivery) -> None:
     def login(call: Call) -> None:
         call.read()
@@ -112,16 +124,16 @@ def test_a_redirect_is_not_followed_and_its_endless_body_not_read(server: Metric
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        (answer(503), "503 Whatever"),
-        (reset_before_reading, "connection lost before an answer: Connection reset by peer"),
-        (reset_mid_body, "connection lost before an answer: Connection reset by peer"),
-        (reset_after_body, "connection lost before an answer: Connection reset by peer"),
+        (answer(503), "503 Service Unavailable"),
+        (reset_before_reading, "connection lost before an answer"),
+        (reset_mid_body, "connection lost before an answer"),
+        (reset_after_body, "connection lost before an answer"),
         (reset_mid_answer, "broken answer"),
         (garbage(), "broken answer"),
         (garbage(b"\x16\x03\x01\x00\x00"), "broken answer"),
         (garbage(b"HTTP/1.1 abc\r\n\r\n"), "broken answer"),
         (garbage(b"HTTP/1.1 200 OK\r\nno colon"), "200 OK"),
-        (garbage(b""), "connection lost before an answer: "),
+        (garbage(b""), "connection lost before an answer"),
         (drip_head(0.01, 503), "503 Service Unavailable"),
     ],
 )
@@ -134,7 +146,7 @@ def test_a_broken_exchange_is_later_unless_a_status_line_came(
     outcome, seconds = timed(delivery)
 
     assert not outcome.verdict.unanswered
-    assert outcome.verdict.reason.startswith(reason.replace("Whatever", "Service Unavailable"))
+    assert reason == outcome.verdict.reason
     assert (outcome.verdict.kind is Kind.DELIVERED) == reason.startswith("200")
     assert seconds < MOST_S
     assert delivery.send(ENTRIES).verdict.kind == Kind.DELIVERED
