@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import threading
@@ -13,7 +14,7 @@ from readme_metrics.inspector.outage import Outage
 from readme_metrics.inspector.shown import summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from readme_metrics.inspector.books import BooksView
     from readme_metrics.inspector.shown import Row, Sample, Update
@@ -79,24 +80,21 @@ class Desk:
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Keep the entries of one POST, oldest first; one that is kept already is counted again, not shown again."""
-        with self._changed:
+        with self._telling():
             self._figures.posts += 1
-            revision = self._now.revision + 1
             for entry in entries:
-                self._keep(entry, revision)
-            self._now = self._now._replace(revision=revision)
+                self._keep(entry)
             self._forget_oldest()
-            self._changed.notify_all()
 
     def refuse(self) -> None:
         """Count a POST that was refused."""
-        with self._changed:
+        with self._telling():
             self._figures.posts += 1
             self._figures.refused += 1
 
     def turn_away(self) -> None:
         """Count a POST that met an outage."""
-        with self._changed:
+        with self._telling():
             self._figures.posts += 1
             self._figures.turned_away += 1
 
@@ -141,19 +139,14 @@ class Desk:
 
     def clear(self) -> None:
         """Forget all entries; the figures stay."""
-        with self._changed:
+        with self._telling():
             self._kept.clear()
             self._kept_bytes = 0
-            self._now = self._now._replace(revision=self._now.revision + 1)
-            self._changed.notify_all()
 
     def play(self, mode: str) -> bool:
         """Play an outage or end it, and tell the pages; False: there is no such mode."""
-        known = self.outage.play(mode)
-        with self._changed:
-            self._now = self._now._replace(revision=self._now.revision + 1)
-            self._changed.notify_all()
-        return known
+        with self._telling():
+            return self.outage.play(mode)
 
     def close(self) -> None:
         """Let every waiting thread go."""
@@ -166,17 +159,26 @@ class Desk:
         """Wait between two samples; False: the inspector is closing."""
         return not self._closing.wait(seconds)
 
-    def _keep(self, entry: Entry, revision: int) -> None:
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Change something under the lock, then wake the pages."""
+        with self._changed:
+            self._now = self._now._replace(revision=self._now.revision + 1)
+            yield
+            self._changed.notify_all()
+
+    def _keep(self, entry: Entry) -> None:
         known = self._kept.get(entry["_id"])
         if known:
             known.row = {**known.row, "times": known.row["times"] + 1}
-            known.revision = revision
+            known.revision = self._now.revision
             self._figures.repeats += 1
             return
         self._seq += 1
         self._figures.entries += 1
         wire = json.dumps(entry, separators=(",", ":")).encode()
-        self._kept[entry["_id"]] = _Kept(wire, summary(entry, seq=self._seq, size_bytes=len(wire)), revision)
+        row = summary(entry, seq=self._seq, size_bytes=len(wire))
+        self._kept[entry["_id"]] = _Kept(wire, row, self._now.revision)
         self._kept_bytes += len(wire)
 
     def _forget_oldest(self) -> None:

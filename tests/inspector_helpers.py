@@ -1,0 +1,98 @@
+"""What the inspector's tests share: entries as they go over the wire, and an inspector that runs in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from readme_metrics.inspector import Inspector, make_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KEY = ("any-key", "")
+MASKED = "sha512-" + "Zm9vYmFyYmF6" * 7 + "==?a1b2"
+
+
+def wire_entry(
+    url: str = "http://api.test/users/7?page=2",
+    *,
+    entry_id: str | None = None,
+    method: str = "GET",
+    status: int = 200,
+    label: str = "Ada",
+    text: str = '{"ok":true}',
+    mime_type: str = "application/json",
+    post_data: dict[str, Any] | None = None,
+    route: str = "http://api.test/users/<int:id>",
+    started: str = "2026-01-31T12:00:00.123Z",
+    time_ms: float = 12.5,
+) -> dict[str, Any]:
+    """One valid entry."""
+    har_entry = {
+        "pageref": route,
+        "startedDateTime": started,
+        "time": time_ms,
+        "request": {
+            "method": method,
+            "url": url,
+            "httpVersion": "HTTP/1.1",
+            "headers": [{"name": "Host", "value": "api.test"}, {"name": "Authorization", "value": MASKED}],
+            "queryString": [{"name": "page", "value": "2"}],
+            "cookies": [],
+            "headersSize": -1,
+            "bodySize": 0,
+            **({"postData": post_data} if post_data else {}),
+        },
+        "response": {
+            "status": status,
+            "statusText": {200: "OK", 201: "CREATED", 404: "NOT FOUND", 500: "INTERNAL SERVER ERROR"}.get(status, ""),
+            "httpVersion": "HTTP/1.1",
+            "headers": [{"name": "Content-Type", "value": mime_type}],
+            "cookies": [],
+            "redirectURL": "",
+            "headersSize": -1,
+            "bodySize": len(text),
+            "content": {"text": text, "size": len(text), "mimeType": mime_type},
+        },
+        "cache": {},
+        "timings": {"send": 0, "wait": time_ms * 0.9, "receive": 0},
+    }
+    return {
+        "_id": entry_id or str(uuid.uuid4()),
+        "_version": 3,
+        "development": False,
+        "clientIPAddress": "127.0.0.1",
+        "group": {"id": MASKED, "label": label, "email": f"{label.lower()}@example.com"},
+        "request": {
+            "log": {
+                "version": "1.2",
+                "creator": {"name": "readme-metrics (python)", "version": "4.0.0", "comment": "x86_64-linux/3.11"},
+                "entries": [har_entry],
+            }
+        },
+    }
+
+
+@contextlib.contextmanager
+def running_inspector(books: Callable[[], dict[str, object]] | None = None) -> Iterator[Inspector]:
+    """An inspector on a free port; when it ends, so have all its threads."""
+    before = set(threading.enumerate())
+    inspector = make_server(0, books=books)
+    thread = threading.Thread(target=inspector.serve_forever)
+    thread.start()
+    try:
+        yield inspector
+    finally:
+        inspector.shutdown()
+        thread.join(20)
+        assert set() == set(threading.enumerate()) - before
+
+
+def post(inspector: Inspector, *entries: dict[str, Any], timeout_s: float = 10) -> requests.Response:
+    """Send entries as the queue does."""
+    return requests.post(f"{inspector.url}/v1/request", json=list(entries), auth=KEY, timeout=timeout_s)
