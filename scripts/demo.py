@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -17,7 +17,7 @@ from demo_api import PASSWORD, Api, Clients, DemoFailed
 from demo_result import Result
 from demo_server import StandIn
 
-from readme_metrics.config import queue_file_name
+from readme_metrics.config import MIB, queue_file_name
 from readme_metrics.queue import open_queue
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ def _story(stack: ExitStack) -> Result:
     stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the first to run: a second Ctrl-C disturbs nothing
 
     say = _storyteller()
-    say(f"a stand-in for ReadMe's server listens on {server.url}")
+    say(f"a stand-in for ReadMe's server listens on {server.url}, with a page that shows what arrives")
     api.start()
     say(f"a Flask API under gunicorn, two workers, listens on {api.url}")
 
     asked = clients.send(THIRD)
     _wait(asked, api)
     server.turn_off()
-    say(f"{THIRD} requests are through, {len(server.entries)} entries arrived; now the server is off")
+    say(f"{THIRD} requests are through, {len(server.wires())} entries arrived; now the server is off")
 
     asked += clients.send(THIRD)
     _wait(asked[: THIRD + THIRD * 4 // 5], api)
@@ -96,18 +96,17 @@ def _story(stack: ExitStack) -> Result:
         sent=len(asked),
         answered=[entry_id for future in asked if (entry_id := future.result())],
         books=_books(queue_directory),
-        times_received=server.times_received,
-        leaks=leaks + sum(PASSWORD.encode() in body for body in server.bodies),
+        times_received=server.times_received(),
+        leaks=leaks + sum(PASSWORD.encode() in wire for wire in server.wires()),
         sample=server.example("/login"),
     )
 
 
 def _books(queue_directory: Path) -> Books:
-    backend = open_queue(queue_directory / queue_file_name(os.environ["README_METRICS_SERVER"], API_KEY))
-    try:
-        return backend.report().books
-    finally:
-        backend.close()
+    """Count the rows, beside the API if it runs."""
+    file = queue_directory / queue_file_name(os.environ["README_METRICS_SERVER"], API_KEY)
+    with closing(open_queue(file, max_bytes=512 * MIB)) as entries:
+        return entries.report().books
 
 
 def _flush() -> str:

@@ -37,8 +37,8 @@ metrics_extension.init_app(app)
 
 @app.post("/orders")
 def order() -> tuple[Response, int]:
-    """Take JSON, answer JSON."""
-    return jsonify(accepted=request.get_json()), 201
+    """Take JSON with a secret, answer the same."""
+    return jsonify(request.get_json()), 201
 
 
 @app.post("/login")

@@ -23,7 +23,7 @@ class Result:
     times_received: Counter[str]
     """How often the server got each id."""
     leaks: int
-    """Files of the queue and POSTs that hold the password."""
+    """Files of the queue and entries at the server that hold the password."""
     sample: dict[str, Any] | None
     """An entry as the server got it."""
 
@@ -68,10 +68,10 @@ class Result:
 
     def _verdict(self, took_s: float) -> str:
         if self.well:
-            return f"  Nothing was lost, and the password is in no file and in no POST. It took {took_s:.0f} s."
+            return f"  Nothing was lost; the password is neither in the queue nor in what was sent. It took {took_s:.0f} s."
         faults = [
             f"{self.lost} lost" if self.lost else "",
-            f"the password is in {self.leaks} files or POSTs" if self.leaks else "",
+            f"the password is in {self.leaks} files or entries" if self.leaks else "",
             "" if self.books.balanced else f"the books do not balance: {self.books}",
         ]
         return f"  NOT WELL: {'; '.join(filter(None, faults))}. It took {took_s:.0f} s."
