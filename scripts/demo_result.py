@@ -68,7 +68,7 @@ class Result:
 
     def _verdict(self, took_s: float) -> str:
         if self.well:
-            return f"  Nothing was lost; the password is neither in the queue nor in what was sent. It took {took_s:.0f} s."
+            return f"  Nothing was lost; the password is not in the queue nor in what was sent. It took {took_s:.0f} s."
         faults = [
             f"{self.lost} lost" if self.lost else "",
             f"the password is in {self.leaks} files or entries" if self.leaks else "",
