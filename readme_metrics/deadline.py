@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NewConnectionError
 from urllib3.poolmanager import PoolManager, ProxyManager
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class Line:
 
     def forget(self) -> None:
         """Nothing is sent yet."""
-        self.reused = True
+        self.reused = self.sock is not None and self.sock.fileno() >= 0
         """The connection was open before this POST."""
-        self.connected = True
+        self.connected = self.reused
         """There is a connection, TLS handshake included."""
         self.sent_whole = False
         """The kernel took the last byte of the request: the server may have it."""
@@ -74,7 +74,7 @@ class Line:
         self._until = min(self._clock() + seconds, self._latest)
 
     def connecting(self) -> None:
-        """No connection was left open."""
+        """No connection is open, or none that stands."""
         self.reused = self.connected = False
 
     def connect(self, sock: socket.socket) -> None:
@@ -197,12 +197,8 @@ class _Connection(HTTPConnection):
         try:
             sock = self._first_that_connects(self._line.addresses(name, self.port or self.default_port))
             sock.settimeout(self._line.left())  # bounds the TLS handshake as a whole
-        except socket.gaierror as error:
-            raise NameResolutionError(name, self, error) from error
         except UnicodeError as error:
             raise LocationParseError(name) from error
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, "no connection in time") from error
         finally:
             self._dns_host = name
         return sock

@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_when_event_set
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt
 from tenacity.nap import sleep_using_event
 from tenacity.wait import wait_exponential, wait_random
 
@@ -59,7 +59,7 @@ class Delivery:
         verdicts: list[Verdict] = []
 
         def attempt() -> Verdict:
-            if not (verdicts and self._stop.is_set()):  # set while we waited to retry: no further attempt
+            if not (verdicts and self._stop.is_set()):  # closing cuts the wait short and makes no further attempt
                 verdicts.append(self._post(body, timeout_s or self._timeout_s))
             return verdicts[-1]
 
@@ -79,7 +79,7 @@ class Delivery:
         return Retrying(
             retry=retry_if_result(lambda verdict: _worth_a_retry(verdict, window_ends - self._clock())),
             wait=wait_s,
-            stop=stop_after_attempt(max_attempts) | stop_when_event_set(self._stop),
+            stop=stop_after_attempt(max_attempts),
             sleep=self._sleep,
             retry_error_callback=_verdict_of,
         )

@@ -58,7 +58,6 @@ class Sender:
 
     def close(self) -> None:
         """Close the connection."""
-        self._adapter.close()
         self.line.close()
 
     def _send(self, body: bytes, timeout_s: float) -> requests.Response:
@@ -92,7 +91,7 @@ class Sender:
         self.line.allow(ANSWER_BODY_S)
         body = bytearray()
         try:
-            while len(body) < ANSWER_BYTES and (part := answer.read1(ANSWER_BYTES - len(body), decode_content=True)):
+            while part := answer.read1(ANSWER_BYTES - len(body), decode_content=True):
                 body += part
         except (OSError, HTTPError):
             answer.close()

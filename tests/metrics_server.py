@@ -211,9 +211,11 @@ class MetricsServer:
 
     def come_back(self) -> None:
         """Listen again, on the same port."""
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
-        self.port = self._listener.getsockname()[1]
-        self._start(self._accept, self._listener)
+        listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        listener.settimeout(0.2)  # where a shutdown does not wake accept()
+        self.port = listener.getsockname()[1]
+        self._listener = listener
+        self._start(self._accept, listener)
 
     def changed(self) -> None:
         """Wake who waits for something to hold."""
@@ -236,7 +238,6 @@ class MetricsServer:
         self._threads.append(thread)
 
     def _accept(self, listener: socket.socket) -> None:
-        listener.settimeout(0.2)  # where a shutdown does not wake accept()
         while self._listener is listener:
             try:
                 sock, _ = listener.accept()

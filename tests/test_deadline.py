@@ -20,6 +20,7 @@ from tests.metrics_server import (
     MetricsServer,
     after,
     answer,
+    close_after_answer,
     drip_body,
     drip_head,
     drip_status,
@@ -113,6 +114,20 @@ def test_a_reader_that_stops_is_not_given_a_time_out_of_its_own(server: MetricsS
 
     assert outcome.verdict.reason == "not sent whole in time"
     assert seconds < 1.3
+
+
+def test_slow_sending_is_taken_from_the_time_to_be_answered(server: MetricsServer, deliver: MakeDelivery) -> None:
+    def read_late_then_hang(call: Call) -> None:
+        call.wait(0.5)
+        call.read()
+        call.wait()
+
+    server.script(read_late_then_hang)
+
+    outcome, seconds = timed(deliver(timeout_s=0.6), (TOO_MUCH,))
+
+    assert outcome.verdict.unanswered
+    assert seconds < 1.0
 
 
 def test_100_continue_and_then_nothing_is_no_answer(server: MetricsServer, deliver: MakeDelivery) -> None:
@@ -210,6 +225,25 @@ def test_an_address_that_swallows_everything_does_not_hide_the_next(
             each.close()
     assert outcome.verdict.kind == Kind.DELIVERED
     assert seconds < 1.0
+
+
+def test_a_new_connection_looks_the_name_up_again(
+    server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def addresses(_: deadline.Line, host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(deadline.Line, "addresses", addresses)
+    server.behave(close_after_answer)
+    delivery = deliver(f"http://metrics.example.test:{server.port}")
+
+    for _ in range(2):
+        delivery.send(ENTRIES)
+
+    assert asked == ["metrics.example.test"] * 2
 
 
 def test_without_a_new_thread_the_look_up_happens_in_this_one(
