@@ -8,14 +8,33 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import requests
+from jsonschema import Draft202012Validator
 
 from readme_metrics.inspector import Inspector, make_server
+from tests import har
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 KEY = ("any-key", "")
 MASKED = "sha512-" + "Zm9vYmFyYmF6" * 7 + "==?a1b2"
+
+HAR_FILE = {
+    "type": "object",
+    "required": ["log"],
+    "properties": {
+        "log": {
+            "type": "object",
+            "required": ["version", "creator", "entries", "pages"],
+            "properties": {
+                "version": {"const": "1.2"},
+                "creator": {"type": "object", "required": ["name", "version"]},
+                "pages": {"type": "array", "items": {"required": ["id", "title", "startedDateTime", "pageTimings"]}},
+                "entries": {"type": "array", "items": har.ENTRY},
+            },
+        }
+    },
+}
 
 
 def wire_entry(
@@ -79,10 +98,10 @@ def wire_entry(
 
 
 @contextlib.contextmanager
-def running_inspector(books: Callable[[], dict[str, object]] | None = None) -> Iterator[Inspector]:
-    """An inspector on a free port; when it ends, so have all its threads."""
+def running_inspector(books: Callable[[], dict[str, object]] | None = None, *, port: int = 0) -> Iterator[Inspector]:
+    """An inspector, on a free port if none is named; when it ends, so have all its threads."""
     before = set(threading.enumerate())
-    inspector = make_server(0, books=books)
+    inspector = make_server(port, books=books)
     thread = threading.Thread(target=inspector.serve_forever)
     thread.start()
     try:
@@ -96,3 +115,12 @@ def running_inspector(books: Callable[[], dict[str, object]] | None = None) -> I
 def post(inspector: Inspector, *entries: dict[str, Any], timeout_s: float = 10) -> requests.Response:
     """Send entries as the queue does."""
     return requests.post(f"{inspector.url}/v1/request", json=list(entries), auth=KEY, timeout=timeout_s)
+
+
+def check_har(file: dict[str, Any]) -> None:
+    """Assert that this is a HAR 1.2 file once its custom fields are set aside."""
+    for entry in file["log"]["entries"]:
+        for name in [name for name in entry if name.startswith("_")]:
+            del entry[name]
+    Draft202012Validator(HAR_FILE).validate(file)
+    assert {entry["pageref"] for entry in file["log"]["entries"]} <= {page["id"] for page in file["log"]["pages"]}

@@ -37,6 +37,8 @@ MAX_POST_BYTES: Final = 8 * 1024 * 1024
 """Twice the largest batch the queue sends."""
 MAX_PAGES: Final = 12
 """Open pages that are told what arrives; each keeps a thread."""
+RETRY_MS: Final = 1000
+"""How soon a page that lost its connection asks again."""
 
 
 class Routes:
@@ -107,6 +109,7 @@ class Routes:
         return Cursor(int(revision), int(tick))
 
     def _events(self, seen: Cursor) -> Iterator[bytes]:
+        yield f"retry: {RETRY_MS}\n\n".encode()
         going_on = True
         while going_on:
             seen, update = self._desk.update(seen)
