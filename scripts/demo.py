@@ -11,6 +11,7 @@ import tempfile
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from demo_api import PASSWORD, Api, Clients, DemoFailed
@@ -73,8 +74,8 @@ def _story(stack: ExitStack) -> Result:
 
     asked += clients.send(THIRD)
     _wait(asked[: THIRD + THIRD * 4 // 5], api)
-    clients.stand_still()
     pids = api.kill()
+    clients.stand_still()
     waiting = _books(queue_directory).waiting
     say(f"kill -9 of the whole API in the middle of its work: {', '.join(map(str, pids))}")
     say(f"nothing of ours is running; {waiting} entries wait on the disk")
@@ -88,7 +89,7 @@ def _story(stack: ExitStack) -> Result:
 
     server.turn_on()
     say("the server is on again; python -m readme_metrics.flush --force says:")
-    print(f"           {_flush()}")
+    print(indent(_flush(), " " * 11))
     api.stop()
     say("the API has been asked to leave, and has left")
 

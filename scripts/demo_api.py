@@ -110,7 +110,7 @@ class Clients:
         return [self._pool.submit(self._send_one, KINDS[number % len(KINDS)]) for number in range(count)]
 
     def stand_still(self) -> None:
-        """Nothing new is sent; what is on its way is left to its fate."""
+        """Send nothing new; what is on its way is left to its fate."""
         self._may_go_on.clear()
 
     def go_on(self) -> None:

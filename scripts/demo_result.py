@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,10 +81,11 @@ def _shown(entry: dict[str, Any]) -> list[str]:
     exchange = entry["request"]["log"]["entries"][0]
     request, response = exchange["request"], exchange["response"]
     fields = "&".join(f"{field['name']}={field['value']}" for field in request["postData"]["params"])
+    caller = entry["group"]
     return [
         "  One entry as the server got it, shortened:",
         f"    _id       {entry['_id']}",
-        f"    group     {json.dumps(entry['group'])[:100]}…",
+        f"    group     {caller['id'][:15]}…{caller['id'][-5:]}, {caller['label']}, {caller['email']}",
         f"    request   {request['method']} {request['url']}",
         f"    form      {fields}",
         f"    response  {response['status']} {response['statusText']}  {response['content'].get('text', '').strip()}",
