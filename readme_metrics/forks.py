@@ -42,13 +42,20 @@ def _before() -> None:
         watched.before_fork()
 
 
+def _after() -> list[Forkable]:
+    """Those whose ``before_fork`` ran, last first; none where C code forked and ran Python's hooks only after it."""
+    watched: list[Forkable] = getattr(_forking, "watched", [])
+    _forking.watched = []
+    return watched[::-1]
+
+
 def _in_parent() -> None:
-    for watched in reversed(_forking.watched):
+    for watched in _after():
         watched.after_fork_in_parent()
 
 
 def _in_child() -> None:
-    for watched in reversed(_forking.watched):
+    for watched in _after():
         watched.after_fork_in_child()
 
 

@@ -25,8 +25,9 @@ the next drainer.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,6 +153,12 @@ class Report:
     drainer: Drainer | None
     file_bytes: int
     wal_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as plain data, as ``status --json`` shows it."""
+        figures = dataclasses.asdict(self)
+        figures["books"]["balanced"] = self.books.balanced
+        return figures
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ class SqliteQueue:
         self._look_at = 0.0
         self._unlooked_bytes = 0
         self._failed_openings = 0
+        self._wal_bytes = 0
         self._stranger = False
         self._waiting_since: float | None = None
         self._opening = threading.RLock()
@@ -573,10 +574,12 @@ class SqliteQueue:
         self._hush("unbooked", "delivered entries are deleted")
         salvage.save_rows(file.file, file)
         self._report_dropped(file.make_room(self._max_bytes, once=False))
-        wal_bytes = files.wal_bytes(file.file)
-        shrunk = idle and file.shrink()
-        if wal_bytes or shrunk:
-            file.checkpoint(truncate=idle or wal_bytes > self._wal_limit_bytes)
+        seen_before, self._wal_bytes = self._wal_bytes, files.wal_bytes(file.file)
+        quiet = self._wal_bytes == seen_before
+        shrunk = idle and quiet and file.shrink()
+        truncate = shrunk or self._wal_bytes > self._wal_limit_bytes or bool(idle and quiet and self._wal_bytes)
+        if truncate or not quiet:
+            file.checkpoint(truncate=truncate)
 
     def close(self) -> None:
         with self._opening:

@@ -1,0 +1,256 @@
+"""The loop that empties the queue, without a thread: claim → send → ack, release, divide or bury.
+
+Minutes to days are the hold's, a row in the queue's file that every worker, restart and command obeys; seconds are
+``delivery``'s. While a hold runs nothing is sent; when it ends one batch goes first, alone, one attempt. While a
+rejected batch is divided, nothing else is in flight.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from readme_metrics.guard import Guard
+from readme_metrics.in_flight import InFlight, Limits
+from readme_metrics.queue.contract import Hold
+from readme_metrics.verdict import Kind, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from readme_metrics.in_flight import Send, Sent
+    from readme_metrics.queue.contract import Batch, DurableQueue
+
+logger = logging.getLogger("readme_metrics.drain")
+
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+WIDTH: Final = 4
+"""Batches in flight while a backlog drains; a crash can repeat as many."""
+MOST_REJECTIONS: Final = 10
+"""Lone rejections in a row after which the fault is more likely the server's than the entries'."""
+FIRST_HOLD_S: Final = {Kind.LATER: 1.0, Kind.REFUSED: 300.0, Kind.MISDIRECTED: 300.0}
+LONGEST_HOLD_S: Final = {Kind.LATER: 300.0, Kind.REFUSED: 3600.0, Kind.MISDIRECTED: 3600.0}
+LONGEST_TIMEOUT_S: Final = 60.0
+DIVIDED: Final = frozenset({Kind.REJECTED, Kind.TOO_LARGE})
+
+
+class Ending(Enum):
+    """Why a drain ended."""
+
+    DONE = auto()
+    """Nothing is due."""
+    HELD = auto()
+    """A hold runs."""
+    STOPPED = auto()
+    """Time is up, or the process is leaving."""
+
+
+def next_hold(verdict: Verdict, previous: Hold | None, *, now: float, timeout_s: float) -> Hold:
+    """Tell how long to stay away: doubling from the previous hold of the same kind, or as long as the server asked.
+
+    ``timeout_s`` is that of the POST that failed: where it was sent whole and not answered, the next gets twice that.
+    """
+    kind = verdict.kind
+    same = previous is not None and previous.kind == kind.value
+    doubled = previous.length_s * 2 if previous is not None and same else 0.0
+    length_s = max(verdict.retry_after_s, min(max(doubled, FIRST_HOLD_S[kind]), LONGEST_HOLD_S[kind]))
+    longer = min(timeout_s * 2, LONGEST_TIMEOUT_S) if verdict.unanswered else None
+    kept = previous.timeout_s if previous is not None else None
+    return Hold(now + length_s, length_s, kind.value, verdict.reason, longer or kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    """What one run may do. Not ``patient`` where a request or an exit waits for it."""
+
+    everything: bool
+    deadline: float | None
+    patient: bool
+
+
+class Drain:
+    """Drains one queue through one ``send``; for the drainer only."""
+
+    def __init__(
+        self,
+        queue: DurableQueue,
+        send: Send,
+        *,
+        batch_length: int,
+        flush_interval_s: float,
+        timeout_s: float,
+        stop: threading.Event,
+        on_settled: Callable[[int], None] = lambda _: None,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue = queue
+        self._send = send
+        self._batch_length = batch_length
+        self._flush_interval_s = flush_interval_s
+        self._configured_timeout_s = self._learned_timeout_s = timeout_s
+        self._stop = stop
+        self._on_settled = on_settled
+        self._now = now
+        self._began_at = now()
+        self._clock = clock
+        self._one_at_a_time = threading.Lock()
+        self._stopped_for: str | None = None
+        self._warnings = Guard("reading an answer", "nothing")
+
+    def due_in_s(self) -> float | None:
+        """Seconds until something must be sent; 0: now; None: nothing waits."""
+        unclaimed = self._queue.unclaimed(self._batch_length)
+        if not unclaimed.count:
+            return None
+        if unclaimed.count >= self._batch_length or unclaimed.asked or unclaimed.oldest_at is None:
+            return 0.0
+        if unclaimed.oldest_at < self._began_at:
+            return 0.0  # left by an earlier run
+        remaining_s = unclaimed.oldest_at + self._flush_interval_s - self._now()
+        put_in_the_future = remaining_s > self._flush_interval_s  # the clock was set back since
+        return 0.0 if put_in_the_future else max(0.0, remaining_s)
+
+    def run(self, *, everything: bool, deadline: float | None = None, patient: bool = True) -> Ending:
+        """Send what is due, or everything; ``deadline`` on the monotonic clock. A second thread waits for the first.
+
+        Not ``patient`` where a request or an exit waits: one batch in flight, one attempt, within the time left.
+        """
+        wait_s = -1.0 if deadline is None else max(0.0, deadline - self._clock())
+        if not self._one_at_a_time.acquire(timeout=wait_s):
+            return Ending.STOPPED
+        try:
+            with InFlight(self._send) as flight:
+                return self._run(flight, _Leave(everything, deadline, patient))
+        finally:
+            self._one_at_a_time.release()
+
+    def _run(self, flight: InFlight, leave: _Leave) -> Ending:
+        while True:
+            hold = self._queue.hold()
+            ending = self._reason_to_end(hold, leave)
+            if ending is None:
+                self._launch(flight, hold, leave)
+            if not flight:
+                return ending or Ending.DONE
+            self._settle(flight, hold, leave)
+
+    def _reason_to_end(self, hold: Hold | None, leave: _Leave) -> Ending | None:
+        if hold is not None and hold.until > self._now():
+            return Ending.HELD
+        out_of_time = self._stop.is_set() if leave.deadline is None else self._clock() >= leave.deadline
+        return Ending.STOPPED if out_of_time else None
+
+    def _launch(self, flight: InFlight, hold: Hold | None, leave: _Leave) -> None:
+        """Claim and send until as much is in flight as may be; after a hold, one batch alone."""
+        width = WIDTH if leave.patient and hold is None else 1
+        while len(flight) < width and (leave.everything or self.due_in_s() == 0.0):
+            batch = self._queue.claim(self._batch_length, MAX_BATCH_BYTES)
+            if batch is None:
+                return
+            flight.launch(batch, self._limits(hold, leave))
+
+    def _limits(self, hold: Hold | None, leave: _Leave) -> Limits:
+        if not leave.patient:
+            left_s = self._configured_timeout_s if leave.deadline is None else leave.deadline - self._clock()
+            return Limits(1, max(0.05, min(self._configured_timeout_s, left_s)))
+        timeout_s = max(self._learned_timeout_s, (hold and hold.timeout_s) or 0.0)
+        return Limits(1 if hold is not None else 3, timeout_s)
+
+    def _settle(self, flight: InFlight, hold: Hold | None, leave: _Leave) -> None:
+        """Act on what came back; at trouble, first wait until nothing else is in flight."""
+        limits = self._limits(hold, leave)
+        troubled: list[Sent] = []
+        while flight:
+            sent = flight.next()
+            if sent.outcome.verdict.kind is Kind.DELIVERED:
+                self._learn_timeout(sent.took_s)
+                self._delivered(sent.batch, sent.outcome.verdict, hold)
+            else:
+                troubled.append(sent)
+            if not troubled:
+                return
+        self._handle(troubled, hold, limits, leave)
+
+    def _learn_timeout(self, took_s: float) -> None:
+        """A server that needs longer than ``timeout`` is given it, or it would be sent each batch more than once."""
+        self._learned_timeout_s = min(max(self._configured_timeout_s, took_s * 2), LONGEST_TIMEOUT_S)
+
+    def _delivered(self, batch: Batch, verdict: Verdict, hold: Hold | None) -> None:
+        self._queue.ack(batch, errors_in_answer=verdict.errors_in_answer)
+        if verdict.errors_in_answer:
+            self._warnings.warn("ReadMe took a batch but told of errors in it: readme-metrics status counts them")
+        if hold is not None or self._stopped_for is not None:
+            self._say_resumed()
+        self._on_settled(len(batch))
+
+    def _handle(self, troubled: list[Sent], hold: Hold | None, limits: Limits, leave: _Leave) -> None:
+        """Hold where any answer asks for it, else divide; the longest hold wins."""
+        holding = [sent.outcome.verdict for sent in troubled if sent.outcome.verdict.kind not in DIVIDED]
+        while troubled and not holding:
+            sent = troubled.pop()
+            stopped_by = self._divide(sent.batch, sent.outcome.verdict, limits, leave)
+            if stopped_by is not None:
+                holding.append(stopped_by)
+        self._release(sent.batch for sent in troubled)
+        if holding:
+            holds = [next_hold(verdict, hold, now=self._now(), timeout_s=limits.timeout_s) for verdict in holding]
+            self._begin_hold(max(holds, key=lambda each: each.length_s))
+
+    def _divide(self, batch: Batch, verdict: Verdict, limits: Limits, leave: _Leave) -> Verdict | None:
+        """Send ever smaller parts until each guilty entry stands alone, and bury it; the verdict that ended it."""
+        parts: list[tuple[Batch, Verdict | None]] = [(batch, verdict)]
+        while parts:
+            part, known = parts.pop()
+            if known is None and self._reason_to_end(None, leave):
+                answer = Verdict(Kind.LATER, "time was up while a rejected batch was divided")
+            else:
+                answer = known or self._send(part.entries, **limits._asdict()).verdict
+            if answer.kind is Kind.DELIVERED:
+                self._delivered(part, answer, None)
+            elif answer.kind in DIVIDED and len(part) > 1:
+                parts.extend((half, None) for half in reversed(part.halves()))
+            elif answer.kind not in DIVIDED:
+                self._release([part, *(rest for rest, _ in parts)])
+                return answer
+            elif self._bury(part, answer) >= MOST_REJECTIONS:
+                self._release(rest for rest, _ in parts)
+                return _all_rejected(answer)
+        return None
+
+    def _release(self, batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            self._queue.release(batch)
+
+    def _bury(self, lone: Batch, verdict: Verdict) -> int:
+        rejections = self._queue.bury(lone, status=verdict.status, reason=verdict.reason, answer=verdict.answer)
+        logger.warning(
+            "one entry was set aside as a dead letter (%s): readme-metrics dead-letters list", verdict.reason
+        )
+        self._on_settled(len(lone))
+        return rejections
+
+    def _begin_hold(self, hold: Hold) -> None:
+        self._queue.set_hold(hold)
+        if self._stopped_for == hold.kind:
+            return  # said already
+        self._stopped_for = hold.kind
+        level = logging.WARNING if hold.kind == Kind.LATER.value else logging.ERROR
+        logger.log(level, "delivery stops (%s); entries wait in the queue and none is lost", hold.reason)
+
+    def _say_resumed(self) -> None:
+        self._stopped_for = None
+        logger.warning("delivery resumes: %d entries waited", self._queue.backlog().count)
+
+
+def _all_rejected(last: Verdict) -> Verdict:
+    return Verdict(
+        Kind.REFUSED,
+        f"{MOST_REJECTIONS} entries in a row were rejected, the last with {last.reason}: is this really ReadMe's "
+        "server? See readme-metrics dead-letters list",
+        last.status,
+    )

@@ -1,0 +1,57 @@
+"""Where the floors meet: an exchange becomes an entry, the entry goes into the queue, the flusher is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from readme_metrics.entry import build_entry
+from readme_metrics.guard import Guard
+from readme_metrics.pipeline import Pipeline, pipeline_for
+from readme_metrics.redaction import Redaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from readme_metrics.config import MetricsApiConfig
+    from readme_metrics.exchange import Exchange, Group
+
+
+def open_recorder(config: MetricsApiConfig) -> Recorder:
+    """Give the recorder of one configuration; opens no file and starts no thread."""
+    return Recorder(config, pipeline_for(config))
+
+
+class Recorder:
+    """Records exchanges as one configuration says; apps with the same directory, server and key share its pipeline."""
+
+    def __init__(self, config: MetricsApiConfig, pipeline: Pipeline) -> None:
+        self._redaction = Redaction(allowlist=config.allowlist, denylist=config.denylist)
+        self._development = config.development_mode
+        self._max_body_bytes = config.max_body_bytes
+        self._pipeline = pipeline
+        self._guard = Guard("recording a request", "it is not logged")
+
+    def record(self, exchange: Exchange, group: Group) -> None:
+        """Store one exchange; never raises."""
+        with self._guard:
+            self._pipeline.put(
+                build_entry(
+                    exchange,
+                    group,
+                    redaction=self._redaction,
+                    development=self._development,
+                    max_body_bytes=self._max_body_bytes,
+                )
+            )
+
+    def serve(self, serves: Callable[[], bool]) -> None:
+        """Send what an earlier run left, soon and without traffic, if ``serves()`` then says that we serve."""
+        self._pipeline.serve(serves)
+
+    def flush(self, timeout_s: float) -> int:
+        """Drain now, for at most ``timeout_s``; how many entries still wait."""
+        return self._pipeline.flush(timeout_s)
+
+    def status(self) -> dict[str, Any]:
+        """The queue's figures and this process's own."""
+        return self._pipeline.status()
