@@ -75,8 +75,6 @@ class MetricsApiConfig:
     """Seconds a leaving process may spend on a last flush; the rest stays on disk."""
     fsync: bool = False
     """True: an entry survives power loss too; costs one disk flush a request."""
-    queue_path_is_default: bool = field(init=False)
-    """Whether nobody chose ``queue_path``."""
     server: str = field(init=False)
     """Where logs go: README_METRICS_SERVER, else ReadMe."""
     queue_path_is_default: bool = field(init=False, repr=False)
@@ -92,8 +90,6 @@ class MetricsApiConfig:
             _boolean(option, getattr(self, option))
         self._set_lists()
         self._set("timeout", _seconds("timeout", self.timeout, positive=True))
-        chosen = self.queue_path is not None or bool(os.environ.get("README_METRICS_QUEUE_PATH"))
-        self._set("queue_path_is_default", not chosen)
         self._set("queue_path_is_default", self.queue_path is None and not os.environ.get("README_METRICS_QUEUE_PATH"))
         self._set("queue_path", _path(self.queue_path))
         self._set("flush_interval", _seconds("flush_interval", self.flush_interval))

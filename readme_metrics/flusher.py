@@ -75,7 +75,7 @@ class Flusher:
     # -- start
 
     def serve(self, serves: Callable[[], bool]) -> None:
-        """Start soon, without waiting for traffic, here and in our children, if ``serves()`` then says that we serve."""
+        """Start soon, without waiting for traffic, here and in our children, if ``serves()`` then says so."""
         self._serves = serves
         uwsgi = sys.modules.get("uwsgi")
         if uwsgi is None:
