@@ -7,7 +7,7 @@ is shut down from outside: it works the same in a thread, under gevent and while
 ``Line`` is one connection's worth of state, used by one thread at a time: what its POST may still take, and how far it
 came. ``DeadlineAdapter`` makes ``requests`` use connections that obey their line.
 
-Bounded by ``requests``' own time-outs only: SOCKS proxies.
+SOCKS proxies bring connections of their own, which only ``requests``' time-outs bound and whose progress is not seen.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ class Line:
         """The connection was open before this POST."""
         self.connected = self.reused
         """There is a connection, TLS handshake included."""
+        self.watched = self.reused
+        """What we know of this POST is all there is to know: its connection is one of ours."""
         self.sent_whole = False
         """The kernel took the last byte of the request: the server may have it."""
         self.answered = False
@@ -76,6 +78,7 @@ class Line:
     def connecting(self) -> None:
         """No connection is open, or none that stands."""
         self.reused = self.connected = False
+        self.watched = True
 
     def connect(self, sock: socket.socket) -> None:
         """A new connection stands; sending may take what is left of the whole POST."""
@@ -93,6 +96,11 @@ class Line:
     def stale(self) -> bool:
         """Nothing came back over a connection that was open before: the server may have closed it while it was idle."""
         return self.reused and not self.answered
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """The server may have the whole request."""
+        return self.sent_whole or not self.watched
 
     def left(self) -> float:
         """Seconds until the deadline; raises ``TimeoutError`` when it has passed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ RETRY_WINDOW_S: Final = 3.0
 """No attempt of one ``send`` starts later than this after its first."""
 BACKOFF: Final = wait_exponential(multiplier=0.25, max=2.0) + wait_random(0, 0.25)
 """Two backoffs of at most 0.5 and 0.75 s leave most of the window to the attempts."""
+SHORTEST_TIMEOUT_S: Final = 0.001
+"""What a caller gets who has no time left: a verdict at once."""
 
 
 class Delivery:
@@ -56,11 +59,12 @@ class Delivery:
     def send(self, entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
         """POST the entries as one JSON array; every attempt ends within the time-out and 2 s more."""
         body = b"[" + b",".join(entries) + b"]"
+        time_out_s = self._timeout_s if timeout_s is None else max(timeout_s, SHORTEST_TIMEOUT_S)
         verdicts: list[Verdict] = []
 
         def attempt() -> Verdict:
             if not (verdicts and self._stop.is_set()):  # closing cuts the wait short and makes no further attempt
-                verdicts.append(self._post(body, timeout_s or self._timeout_s))
+                verdicts.append(self._post(body, time_out_s))
             return verdicts[-1]
 
         return Outcome(self._retrying(max_attempts)(attempt), len(verdicts))
@@ -132,10 +136,13 @@ class _Senders:
             return sender
 
     def put_back(self, sender: Sender) -> None:
+        """Keep it, with its connection, for the next POST."""
         self._idle.append(sender)
 
     def close_idle(self) -> None:
-        while self._idle:
-            sender = self._idle.pop()
-            self._all.remove(sender)
-            sender.close()
+        """Close what is not in use; two threads may do so at once."""
+        with suppress(IndexError):
+            while True:
+                sender = self._idle.pop()
+                self._all.remove(sender)
+                sender.close()

@@ -108,7 +108,7 @@ def _why_no_answer(error: Exception, line: Line) -> NoAnswer:
         reason = "the address cannot be used; check README_METRICS_SERVER and any HTTP(S)_PROXY"
         return NoAnswer(reason, misdirected=True)
     if _timed_out(error):
-        return NoAnswer(_too_late(line), unanswered=line.sent_whole)
+        return NoAnswer(_too_late(line), unanswered=line.may_have_arrived)
     if not line.connected:
         return NoAnswer(f"no connection: {_detail(errors)}")
     if line.answered or any(
@@ -119,7 +119,7 @@ def _why_no_answer(error: Exception, line: Line) -> NoAnswer:
 
 
 def _too_late(line: Line) -> str:
-    if line.sent_whole:
+    if line.may_have_arrived:
         return "sent, but not answered in time"
     return "not sent whole in time" if line.connected else "no connection in time"
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import struct
 import threading
@@ -126,6 +127,16 @@ class Call:
     def wait(self, seconds: float | None = None) -> bool:
         """Let time pass, for ever with None; True when the server closed meanwhile."""
         return self._server.closing.wait(seconds)
+
+    def relay(self, far: socket.socket) -> None:
+        """Pass bytes both ways until one side has gone: what a proxy does after CONNECT."""
+        other = {self._sock: far, far: self._sock}
+        while True:
+            for sock in select.select(list(other), [], [])[0]:
+                data = sock.recv(65536)
+                if not data:
+                    return
+                other[sock].sendall(data)
 
     def close(self) -> None:
         """Close the connection without a word."""

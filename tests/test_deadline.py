@@ -60,6 +60,17 @@ def test_sent_whole_and_not_answered_is_not_tried_again_quickly(
     assert delivery.send(ENTRIES).verdict.kind == Kind.DELIVERED
 
 
+def test_a_connection_we_cannot_watch_may_have_brought_all_to_the_server(
+    server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline.DeadlineAdapter, "_bind", lambda *_: None)  # as behind a SOCKS proxy
+    server.behave(hang_after_reading)
+
+    outcome = deliver().send(ENTRIES)
+
+    assert (outcome.verdict.kind, outcome.verdict.unanswered, outcome.attempts) == (Kind.LATER, True, 1)
+
+
 def test_a_body_that_nobody_reads_ends_in_time_and_is_not_called_sent(
     server: MetricsServer, deliver: MakeDelivery
 ) -> None:
@@ -261,7 +272,6 @@ def test_without_a_new_thread_the_look_up_happens_in_this_one(
 def test_at_interpreter_exit_a_batch_is_still_sent(server: MetricsServer) -> None:
     code = f"""
 import atexit, threading
-from readme_metrics.deadline import SLACK_S
 from readme_metrics.delivery import Delivery
 delivery = Delivery(server="http://localhost:{server.port}", api_key="k", timeout_s=3, stop=threading.Event())
 def leave():
@@ -283,7 +293,6 @@ def test_under_gevent_a_drip_ends_in_time_and_other_greenlets_go_on(server: Metr
     code = f"""
 from gevent import monkey; monkey.patch_all()
 import gevent, threading, time
-from readme_metrics.deadline import SLACK_S
 from readme_metrics.delivery import Delivery
 delivery = Delivery(server="http://localhost:{server.port}", api_key="k", timeout_s=0.3, stop=threading.Event())
 ticks = []

@@ -17,6 +17,7 @@ from tests.metrics_server import (
     MetricsServer,
     after,
     answer,
+    hang_after_reading,
 )
 
 if TYPE_CHECKING:
@@ -112,15 +113,28 @@ def test_no_attempt_starts_later_than_three_seconds_after_the_first(
 
     def slow(call: Call) -> None:
         starts.append(clock.now - began)
-        clock.now += 1.45  # what this answer took
+        clock.now += 1.2  # what this answer took
         answer(503)(call)
 
     server.behave(slow)
 
     patient.send(ENTRIES, max_attempts=10)
 
-    assert len(starts) >= 2
-    assert max(starts) <= 3.0
+    assert len(starts) == 3
+    assert max(starts) == pytest.approx(3.0)  # its backoff was cut to fit
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0])
+def test_who_has_no_time_left_gets_a_verdict_at_once(
+    server: MetricsServer, deliver: MakeDelivery, timeout_s: float
+) -> None:
+    server.behave(hang_after_reading)
+    began = time.monotonic()
+
+    outcome = deliver(timeout_s=20.0).send(ENTRIES, max_attempts=1, timeout_s=timeout_s)
+
+    assert outcome.verdict.kind is Kind.LATER
+    assert time.monotonic() - began < 2.0
 
 
 def test_one_attempt_is_one_attempt(server: MetricsServer, patient: Delivery, clock: Clock) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from readme_metrics import __version__
 from readme_metrics.verdict import Kind
-from tests.delivering import ENTRIES, KEY, MOST_S, MakeDelivery, timed
+from tests.delivering import CERTIFICATE, ENTRIES, KEY, MOST_S, MakeDelivery, timed
 from tests.metrics_server import (
     Behaviour,
     Call,
@@ -77,6 +77,29 @@ def test_a_proxy_of_the_environment_is_respected(
     deliver("http://metrics.example.test").send(ENTRIES)
 
     assert [post.target for post in server.posts] == ["http://metrics.example.test/v1/request"]
+
+
+def test_a_proxy_tunnels_tls_which_stays_open_for_the_next_batch(
+    server: MetricsServer, tls_server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tunnel(call: Call) -> None:
+        call.read_head()
+        with socket.create_connection(("127.0.0.1", tls_server.port)) as far:
+            call.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+            call.relay(far)
+        call.close()
+
+    server.behave(tunnel)
+    monkeypatch.setenv("HTTPS_PROXY", server.url)
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+    delivery = deliver(tls_server.url)
+
+    kinds = [delivery.send(ENTRIES).verdict.kind for _ in range(2)]
+
+    assert kinds == [Kind.DELIVERED] * 2
+    assert [post.method for post in server.posts] == ["CONNECT"]
+    assert tls_server.connections == 1
 
 
 def test_a_proxy_that_will_not_tunnel_is_later_and_its_password_in_no_reason(
