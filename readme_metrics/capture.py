@@ -93,7 +93,7 @@ class Capturer:
         self.max_body_bytes = config.max_body_bytes
         self.most_unread = min(UNREAD_BODY_BYTES, config.max_body_bytes)
         self.log_url = config.base_log_url and f"{config.base_log_url}/logs/"
-        self.guard = Guard("Capturing a request", "its log may be lost, the app is not affected")
+        self.guard = Guard("capturing a request", "it is not logged")
         self._hosts = config.allowed_http_hosts and HostList(config.allowed_http_hosts)
         self._grouping_function = cast(
             "GroupingFunction", config.grouping_function
