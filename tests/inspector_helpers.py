@@ -6,6 +6,7 @@ import contextlib
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import requests
 from jsonschema import Draft202012Validator
@@ -50,8 +51,10 @@ def wire_entry(
     route: str = "http://api.test/users/<int:id>",
     started: str = "2026-01-31T12:00:00.123Z",
     time_ms: float = 12.5,
+    request_headers: tuple[tuple[str, str], ...] = (),
 ) -> dict[str, Any]:
     """One valid entry."""
+    parts = urlsplit(url)
     har_entry = {
         "pageref": route,
         "startedDateTime": started,
@@ -60,11 +63,11 @@ def wire_entry(
             "method": method,
             "url": url,
             "httpVersion": "HTTP/1.1",
-            "headers": [{"name": "Host", "value": "api.test"}, {"name": "Authorization", "value": MASKED}],
-            "queryString": [{"name": "page", "value": "2"}],
+            "headers": _pairs(("Host", parts.netloc), ("Authorization", MASKED), *request_headers),
+            "queryString": _pairs(*parse_qsl(parts.query)),
             "cookies": [],
             "headersSize": -1,
-            "bodySize": 0,
+            "bodySize": len((post_data or {}).get("text", "")),
             **({"postData": post_data} if post_data else {}),
         },
         "response": {
@@ -86,7 +89,7 @@ def wire_entry(
         "_version": 3,
         "development": False,
         "clientIPAddress": "127.0.0.1",
-        "group": {"id": MASKED, "label": label, "email": f"{label.lower()}@example.com"},
+        "group": {"id": MASKED, "label": label, "email": f"{label.split(maxsplit=1)[0].lower()}@example.com"},
         "request": {
             "log": {
                 "version": "1.2",
@@ -95,6 +98,10 @@ def wire_entry(
             }
         },
     }
+
+
+def _pairs(*pairs: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in pairs]
 
 
 @contextlib.contextmanager

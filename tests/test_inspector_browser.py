@@ -1,6 +1,6 @@
 """The inspector's page in a real browser: Debian's chromium and chromium-driver, headless.
 
-``python -m tests.test_inspector_browser DIRECTORY`` writes the README's two screenshots.
+``python -m tests.test_inspector_browser .github`` writes the README's two screenshots.
 """
 
 # ruff: noqa: SIM300  # expected == actual, in every test
@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
+import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -46,7 +48,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 CHROMEDRIVER = Path("/usr/bin/chromedriver")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--disable-lcd-text",
 ]  # fmt: skip
 WAIT_S = 15
 POLL_S = 0.05
@@ -404,6 +406,7 @@ OPENED: dict[str, Any] = {
     "label": "Grace Hopper",
     "time_ms": 46.3,
     "route": "http://api.example.com/orders",
+    "request_headers": (("X-Api-Key", "[REDACTED 32]"), ("User-Agent", "curl/8.5.0")),
     "post_data": {
         "mimeType": "application/json",
         "text": '{"item": "difference engine", "count": 2, "card_number": "[REDACTED 16]"}',
@@ -413,56 +416,56 @@ OPENED: dict[str, Any] = {
 }
 
 
-def picture_entries(count: int) -> list[dict[str, Any]]:
+def picture_entries(count: int) -> list[Entry]:
     started = datetime.now(timezone.utc) - timedelta(seconds=count)
     made = []
     for index in range(count):
         fields = dict(OPENED if index == count - 3 else ENTRIES[index * 5 % len(ENTRIES)])
         stamp = (started + timedelta(seconds=index)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         made.append(wire_entry("http://api.example.com" + fields.pop("url"), started=stamp, **fields))
-    return made
+    return cast("list[Entry]", made)
 
 
-def play_minutes(inspector: Inspector, waiting: Callable[[int], int], arrived: Callable[[int], int]) -> None:
-    """Fill the chart as four minutes would, without waiting for them."""
-    desk = inspector._desk
-    entries = cast("list[Entry]", picture_entries(sum(arrived(second) for second in range(240))))
-    for second in range(240):
-        desk.outage.play("503" if waiting(second) > 12 else "off")
-        if arrived(second):
-            desk.take([entries.pop(0) for _ in range(arrived(second))])
-        desk.sample(view(report(waiting(second))))
+def played(*, second: int, stops_at: int) -> tuple[int, int]:
+    """How many waited and how many arrived in one second of the pictures' four minutes."""
+    if second >= stops_at:
+        return 10 + (second - stops_at) // 2, 0
+    return second * 7 % 10 * (second % 60 > 8), (second * second // 5 % 13) * (second % 5 == 0)
+
+
+@contextlib.contextmanager
+def played_inspector(*, stops_at: int) -> Iterator[Inspector]:
+    """An inspector after four minutes of traffic and an outage that began at a second of them."""
+    minutes = [played(second=second, stops_at=stops_at) for second in range(240)]
+    entries = picture_entries(sum(arrived for _, arrived in minutes))
+    hold = Hold(until=time.time() + 42, length_s=64, kind="later", reason="503 Service Unavailable")
+    books = report(minutes[-1][0], delivered=len(entries), hold=hold if stops_at < 240 else None)
+    with running_inspector(lambda: books, port=4400) as inspector:
+        for second, (waiting, arrived) in enumerate(minutes):
+            inspector._desk.outage.play("off" if second < stops_at else "503")
+            inspector._desk.take([entries.pop(0) for _ in range(arrived)])
+            inspector._desk.sample(view(report(waiting)))
+        yield inspector
 
 
 def take_pictures(directory: Path) -> None:
-    """Write the page in light with an open entry, and in dark with an outage."""
-    hold = Hold(until=time.time() + 42, length_s=64, kind="later", reason="503 Service Unavailable")
-
-    def flowing(second: int) -> int:
-        return second * 7 % 10
-
-    def stopped(second: int) -> int:
-        return flowing(second) if second < 150 else 10 + (second - 150) // 2
-
-    def batches(second: int) -> int:
-        return 10 if second % 7 == 0 else 0
-
+    """Write the page in light with an open entry, and in dark with an outage; smaller where there is a pngquant."""
+    light, dark = str(directory / "inspector-light.png"), str(directory / "inspector-dark.png")
     with running_browser() as browser:
-        with running_inspector(lambda: report(4, delivered=312)) as inspector:
-            play_minutes(inspector, flowing, batches)
-            browser.open(inspector.url, width=1200, height=780)
+        with played_inspector(stops_at=240) as inspector:
+            browser.open(inspector.url, width=1200, height=840)
             browser.open_entry("/orders")
-            browser.until(lambda: "4" == browser.text("#upper-now"))
-            browser.driver.save_screenshot(str(directory / "inspector-light.png"))
+            browser.until(lambda: "balance" in browser.text("#books"))
+            browser.driver.save_screenshot(light)
             browser.driver.get("about:blank")
-        with running_inspector(lambda: report(55, delivered=312, hold=hold)) as inspector:
-            play_minutes(inspector, stopped, lambda second: batches(second) if second < 150 else 0)
-            inspector._desk.play("503")
+        with played_inspector(stops_at=150) as inspector:
             browser.open(inspector.url, width=1200, height=620, scheme="dark")
             browser.until(lambda: "held until" in browser.text("#books"))
             browser.keys("jj")
-            browser.driver.save_screenshot(str(directory / "inspector-dark.png"))
+            browser.driver.save_screenshot(dark)
             browser.driver.get("about:blank")
+    if shutil.which("pngquant"):
+        subprocess.run(["pngquant", "--strip", "--force", "--ext", ".png", light, dark], check=True)
 
 
 if __name__ == "__main__":

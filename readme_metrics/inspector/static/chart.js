@@ -1,4 +1,5 @@
 // The last five minutes, a second an x: what waits as an area, what was delivered as bars, an outage as a shade.
+// Five seconds are drawn as one: the area shows the most that waited in them, the bar all that came.
 
 import { find } from "./dom.js";
 
@@ -17,24 +18,26 @@ function outages(samples, x) {
     .map((sample) => shape("rect", { class: "shade", x: x(sample), y: 0, width: 1.05, height: HEIGHT }));
 }
 
-function area(samples, x, value) {
-  const most = Math.max(1, ...samples.map(value));
-  const points = samples.map((sample) => `${x(sample) + 1},${(HEIGHT - 1 - (value(sample) / most) * (HEIGHT - 5)).toFixed(2)}`);
-  if (!points.length) return [];
-  const line = `M${points.join("L")}`;
-  return [
-    shape("path", { class: "fill", d: `${line}V${HEIGHT}H${x(samples[0]) + 1}Z` }),
-    shape("path", { class: "line", d: line }),
-  ];
-}
-
-function sums(samples, value) {
-  const bars = new Map();
+function gathered(samples, value, join) {
+  const totals = new Map();
   for (const sample of samples) {
     const at = Math.floor(sample.tick / BAR_S);
-    bars.set(at, (bars.get(at) ?? 0) + value(sample));
+    totals.set(at, join(totals.get(at) ?? 0, value(sample)));
   }
-  return bars;
+  return totals;
+}
+
+function area(tops, last, now) {
+  if (!tops.size) return [];
+  const most = Math.max(1, ...tops.values());
+  const height = (value) => (HEIGHT - 1 - (value / most) * (HEIGHT - 5)).toFixed(2);
+  const left = (at) => Math.min(SECONDS, SECONDS - (last - at * BAR_S) + BAR_S / 2);
+  const points = [...tops].slice(0, -1).map(([at, value]) => `${left(at)},${height(value)}`);
+  const line = `M${[...points, `${SECONDS},${height(now)}`].join("L")}`;
+  return [
+    shape("path", { class: "fill", d: `${line}V${HEIGHT}H${left([...tops.keys()][0])}Z` }),
+    shape("path", { class: "line", d: line }),
+  ];
 }
 
 function bars(totals, last) {
@@ -54,8 +57,8 @@ export function drawCharts(samples) {
   find("upper-name").textContent = known ? "waiting" : "POSTs turned away per s";
   const now = samples.length ? upper(samples.at(-1)) : 0;
   find("upper-now").textContent = now.toLocaleString("en");
-  find("upper").replaceChildren(...outages(samples, x), ...area(samples, x, upper));
-  const totals = sums(samples, (sample) => sample.delivered);
+  find("upper").replaceChildren(...outages(samples, x), ...area(gathered(samples, upper, Math.max), last, now));
+  const totals = gathered(samples, (sample) => sample.delivered, (sum, count) => sum + count);
   find("lower-now").textContent = (totals.get(Math.floor(last / BAR_S)) ?? 0).toLocaleString("en");
   find("lower").replaceChildren(...outages(samples, x), ...bars(totals, last));
 }
