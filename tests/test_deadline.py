@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from urllib3.connection import HTTPConnection
 
 from readme_metrics import deadline, sender
 from readme_metrics.deadline import SLACK_S
@@ -20,7 +21,6 @@ from tests.metrics_server import (
     MetricsServer,
     after,
     answer,
-    close_after_answer,
     drip_body,
     drip_head,
     drip_status,
@@ -248,7 +248,7 @@ def test_a_new_connection_looks_the_name_up_again(
         return ["127.0.0.1"]
 
     monkeypatch.setattr(deadline.Line, "addresses", addresses)
-    server.behave(close_after_answer)
+    server.behave(answer(200, {"Connection": "close"}))
     delivery = deliver(f"http://metrics.example.test:{server.port}")
 
     for _ in range(2):
@@ -361,3 +361,21 @@ def test_a_tls_handshake_with_something_else_ends_in_time(
     assert outcome.verdict.reason.startswith("no connection")
     assert (outcome.verdict.kind, outcome.verdict.unanswered) == (Kind.LATER, False)
     assert seconds < TIMEOUT_S + 0.5
+
+
+def test_a_slow_connect_leaves_the_tls_handshake_only_the_rest(
+    server: MetricsServer, deliver: MakeDelivery, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = HTTPConnection._new_conn
+
+    def slow(self: HTTPConnection) -> socket.socket:
+        stop.wait(0.5)
+        return connect(self)
+
+    monkeypatch.setattr(HTTPConnection, "_new_conn", slow)
+    server.behave(hang_before_reading)
+
+    outcome, seconds = timed(deliver(server.url.replace("http:", "https:"), 0.6))
+
+    assert outcome.verdict.reason == "no connection in time"
+    assert seconds < 0.9

@@ -101,6 +101,9 @@ def test_a_proxy_tunnels_tls_which_stays_open_for_the_next_batch(
     assert [post.method for post in server.posts] == ["CONNECT"]
     assert tls_server.connections == 1
 
+    tls_server.behave(reset_after_body)  # the proxy has answered, the server has not
+    assert timed(delivery)[0].verdict.reason == "connection lost before an answer"
+
 
 def test_a_proxy_that_will_not_tunnel_is_later_and_its_password_in_no_reason(
     server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
