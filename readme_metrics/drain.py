@@ -99,6 +99,7 @@ class Drain:
         self._began_at = now()
         self._clock = clock
         self._one_at_a_time = threading.Lock()
+        self._unsettled: dict[int, Batch] = {}
         self._stopped_for: str | None = None
         self._warnings = Guard("reading an answer", "nothing")
 
@@ -127,6 +128,8 @@ class Drain:
             with InFlight(self._send) as flight:
                 return self._run(flight, _Leave(everything, deadline, patient))
         finally:
+            self._release(self._unsettled.values())  # none, unless a bug or the disk broke the run off
+            self._unsettled.clear()
             self._one_at_a_time.release()
 
     def _run(self, flight: InFlight, leave: _Leave) -> Ending:
@@ -152,6 +155,7 @@ class Drain:
             batch = self._queue.claim(self._batch_length, MAX_BATCH_BYTES)
             if batch is None:
                 return
+            self._unsettled[batch.ids[0]] = batch
             flight.launch(batch, self._limits(hold, leave))
 
     def _limits(self, hold: Hold | None, leave: _Leave) -> Limits:
@@ -170,22 +174,24 @@ class Drain:
             if sent.outcome.verdict.kind is Kind.DELIVERED:
                 self._learn_timeout(sent.took_s)
                 self._delivered(sent.batch, sent.outcome.verdict, hold)
+                del self._unsettled[sent.batch.ids[0]]
             else:
                 troubled.append(sent)
             if not troubled:
                 return
         self._handle(troubled, hold, limits, leave)
+        self._unsettled.clear()
 
     def _learn_timeout(self, took_s: float) -> None:
         """A server that needs longer than ``timeout`` is given it, or it would be sent each batch more than once."""
         self._learned_timeout_s = min(max(self._configured_timeout_s, took_s * 2), LONGEST_TIMEOUT_S)
 
     def _delivered(self, batch: Batch, verdict: Verdict, hold: Hold | None) -> None:
+        if hold is not None or self._stopped_for is not None:
+            self._say_resumed()
         self._queue.ack(batch, errors_in_answer=verdict.errors_in_answer)
         if verdict.errors_in_answer:
             self._warnings.warn("ReadMe took a batch but told of errors in it: readme-metrics status counts them")
-        if hold is not None or self._stopped_for is not None:
-            self._say_resumed()
         self._on_settled(len(batch))
 
     def _handle(self, troubled: list[Sent], hold: Hold | None, limits: Limits, leave: _Leave) -> None:

@@ -54,15 +54,20 @@ class InFlight:
         self._waiting: list[_Job] = []
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Sent | BaseException] = queue.SimpleQueue()
-        self._threads = 0
+        self._threads: list[threading.Thread] = []
         self._count = 0
 
     def __enter__(self) -> InFlight:  # noqa: PYI034 - Self is not in Python 3.10
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for _thread in range(self._threads):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the threads; after an error, when what they are sending has come back: nothing may be sent twice."""
+        for _ in self._threads:
             self._jobs.put(None)
+        for thread in self._threads if error is not None else ():
+            thread.join()
 
     def __len__(self) -> int:
         return self._count
@@ -75,7 +80,7 @@ class InFlight:
     def next(self) -> Sent:
         """Wait for the next that is done. Raises what ``send`` raised."""
         self._count -= 1
-        if self._threads == 0 and len(self._waiting) == 1:
+        if not self._threads and len(self._waiting) == 1:
             return self._sent(self._waiting.pop())
         self._hand_over()
         sent = self._results.get()
@@ -90,7 +95,7 @@ class InFlight:
 
     def _hand_over(self) -> None:
         while self._waiting:
-            if self._threads <= self._count:
+            if len(self._threads) <= self._count:
                 self._start_thread()
             job = self._waiting.pop(0)
             if self._threads:
@@ -104,7 +109,7 @@ class InFlight:
             thread.start()
         except RuntimeError:
             return
-        self._threads += 1
+        self._threads.append(thread)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -67,7 +67,7 @@ class Claims:
 
     def give_back(self, ids: Iterable[int]) -> None:
         """Note a release."""
-        for id_ in ids:
+        for id_ in set(ids).difference(self.unbooked):
             self.taken.discard(id_)
             self.after = min(self.after, id_ - 1)
 
