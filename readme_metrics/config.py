@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import math
 import os
 import warnings
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER: Final = "https://metrics.readme.io"
 MIB: Final = 1024 * 1024
+MOST_SECONDS: Final = 10 * 365 * 86_400
+"""Ten years: what locks and events can still wait for."""
 SMALLEST_QUEUE_BYTES: Final = MIB
 """Below this, SQLite's own pages and one batch leave no room for entries."""
 
@@ -107,7 +108,7 @@ class MetricsApiConfig:
             old_names = _names(deprecated, getattr(self, deprecated))
             if old_names is not None:
                 message = f"{deprecated} is deprecated: use {option}"
-                warnings.warn(message, DeprecationWarning, stacklevel=5)
+                warnings.warn(message, DeprecationWarning, stacklevel=4)
             self._set(option, names or old_names)
             self._set(deprecated, None)
         if self.denylist and self.allowlist:
@@ -119,10 +120,17 @@ class MetricsApiConfig:
 def server_from_environment() -> str:
     """README_METRICS_SERVER, checked, or ReadMe's own address; without a trailing slash."""
     server = os.environ.get("README_METRICS_SERVER") or DEFAULT_SERVER
-    parts = urlsplit(server)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_web_address(server):
         _refuse("README_METRICS_SERVER", server, "a URL such as https://metrics.readme.io")
     return server.rstrip("/")
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, or a port that is no number
+        return False
 
 
 def default_queue_path() -> Path:
@@ -147,16 +155,15 @@ def check_api_key(api_key: object) -> str:
     return api_key
 
 
-def _refuse(option: str, found: object, allowed: str) -> None:
+def _refuse(option: str, found: object, allowed: str) -> NoReturn:
     raise ConfigurationError(f"{option} is {found!r}; allowed: {allowed}")
 
 
 def _callable(option: str, value: object) -> Any:
-    if isinstance(value, str):
-        value = _resolve(option, value)
-    if not callable(value):
+    found = _resolve(option, value) if isinstance(value, str) else value
+    if not callable(found):
         _refuse(option, value, "a callable, or a dotted path to one such as 'myapp.auth.grouping_function'")
-    return value
+    return found
 
 
 def _resolve(option: str, dotted: str) -> object:
@@ -174,20 +181,21 @@ def _base_log_url(value: object) -> str | None:
         return None
     if not isinstance(value, str) or not value.isprintable() or not value.isascii() or "://" not in value:
         _refuse("base_log_url", value, "None, or a URL such as https://docs.example.com")
-    return str(value).rstrip("/")
+    return value.rstrip("/")
 
 
 def _whole(option: str, value: object, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         _refuse(option, value, f"a whole number, {least} or more")
-    return int(value)  # type: ignore[call-overload, no-any-return]  # _refuse raised for anything but an int
+    return value
 
 
 def _seconds(option: str, value: object, *, positive: bool = False) -> float:
-    wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
-    if wrong or float(value) < 0 or (positive and value == 0):  # type: ignore[arg-type]  # a number, or wrong
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    seconds = float(value) if is_number and abs(value) <= MOST_SECONDS else -1.0  # type: ignore[arg-type]  # a number
+    if not seconds >= 0 or (positive and seconds == 0):
         _refuse(option, value, "a number of seconds above 0" if positive else "a number of seconds, 0 or more")
-    return float(value)  # type: ignore[arg-type]  # as above
+    return seconds
 
 
 def _boolean(option: str, value: object) -> None:
@@ -198,9 +206,13 @@ def _boolean(option: str, value: object) -> None:
 def _path(value: object) -> Path:
     if value is None:
         return default_queue_path().absolute()
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or isinstance(os.fspath(value), bytes):
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(text, str) or not text or "\0" in text:
         _refuse("queue_path", value, "None, or the path of a directory")
-    return Path(str(value)).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # ~name of nobody here
+        _refuse("queue_path", value, "None, or the path of a directory")
 
 
 def _names(option: str, value: Any) -> tuple[str, ...] | None:
