@@ -204,11 +204,15 @@ class _Connection(HTTPConnection):
         name = self._dns_host
         try:
             sock = self._first_that_connects(self._line.addresses(name, self.port or self.default_port))
-            sock.settimeout(self._line.left())  # bounds the TLS handshake as a whole
         except UnicodeError as error:
             raise LocationParseError(name) from error
         finally:
             self._dns_host = name
+        try:
+            sock.settimeout(self._line.left())  # bounds the TLS handshake as a whole
+        except TimeoutError:
+            sock.close()
+            raise
         return sock
 
     def _first_that_connects(self, addresses: list[str]) -> socket.socket:

@@ -97,8 +97,7 @@ class Sender:
             answer.close()
         if len(body) >= ANSWER_BYTES:
             answer.close()
-        answer.drain_conn()
-        answer.release_conn()
+        answer.drain_conn()  # gives the connection back
         return bytes(body)
 
 

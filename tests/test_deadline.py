@@ -379,3 +379,22 @@ def test_a_slow_connect_leaves_the_tls_handshake_only_the_rest(
 
     assert outcome.verdict.reason == "no connection in time"
     assert seconds < 0.9
+
+
+def test_a_slow_tunnel_leaves_the_tls_handshake_only_the_rest(
+    server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tunnel_late(call: Call) -> None:
+        call.read_head()
+        call.wait(0.5)
+        call.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+        call.wait()
+
+    server.behave(tunnel_late)
+    monkeypatch.setenv("HTTPS_PROXY", server.url)
+    monkeypatch.setenv("NO_PROXY", "")
+
+    outcome, seconds = timed(deliver("https://metrics.example.test", 0.6))
+
+    assert outcome.verdict.reason == "no connection in time"
+    assert seconds < 0.9

@@ -222,9 +222,11 @@ def test_close_closes_every_connection_also_of_a_send_that_ends_later(
     sending.start()
     server.wait_for(lambda: len(server.posts) == 2)
 
+    senders = list(delivery._senders._all)
     delivery.close()
     closed.set()
     sending.join()
+    assert len(senders) == 1  # held here, so that it is not the garbage collector that closes
 
     server.wait_for(lambda: not server._sockets)
 
