@@ -55,9 +55,9 @@ class ListRecorder:
         return exchange
 
 
-def log(app: flask.Flask, **options: Any) -> ListRecorder:
+def log(app: flask.Flask, recorder: ListRecorder | None = None, **options: Any) -> ListRecorder:
     """Give the app the extension; return where its exchanges land."""
-    recorder = ListRecorder()
+    recorder = recorder or ListRecorder()
     options = {"grouping_function": lambda _: CALLER, **options}
     ReadMeMetrics(MetricsApiConfig(api_key="key", **options), app, open_recorder=lambda _: recorder)
     return recorder
