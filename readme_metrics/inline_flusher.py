@@ -59,14 +59,13 @@ class InlineFlusher:
                 self._busy.release()
 
     def _drain_what_is_due(self) -> None:
-        self._unseen = 0
         self._look_at = self._clock() + self._look_every_s
-        if not self._queue.elect():
-            return
-        if self._drain.due_in_s() == 0.0:
-            self._drain.run(everything=False, deadline=self._clock() + self._timeout_s, patient=False)
-        self._queue.tend()
-        self._queue.resign()
+        if self._queue.elect():
+            if self._drain.due_in_s() == 0.0:
+                self._drain.run(everything=False, deadline=self._clock() + self._timeout_s, patient=False)
+            self._queue.tend()
+            self._queue.resign()
+        self._unseen = self._queue.backlog().count % self._batch_length
 
     def close(self, timeout_s: float) -> bool:
         """Drain for at most ``timeout_s``; the rest stays on disk."""

@@ -1,0 +1,255 @@
+"""Queue, drain and flusher together, over real files, threads and sockets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from readme_metrics import MetricsApiConfig, pipeline
+from readme_metrics.pipeline import Pipeline, pipeline_for
+from tests.metrics_server import MetricsServer, answer, hang_after_reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MakePipeline = "Callable[..., Pipeline]"
+
+
+@pytest.fixture
+def make(server: MetricsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pipeline]]:
+    """Makes pipelines to the server, and closes them; each is a process of its own as far as the registry knows."""
+    monkeypatch.setenv("README_METRICS_SERVER", server.url)
+    made: list[Pipeline] = []
+
+    def make_pipeline(**options: Any) -> Pipeline:
+        settings: dict[str, Any] = {"queue_path": tmp_path / "queue", "timeout": 0.3, "shutdown_timeout": 1}
+        settings.update(options)
+        made.append(Pipeline(MetricsApiConfig("a-key", lambda _: None, **settings)))
+        return made[-1]
+
+    yield make_pipeline
+    for one in made:
+        one.close(1.0)
+
+
+def entry(number: int) -> bytes:
+    return json.dumps({"_id": f"id-{number}"}).encode()
+
+
+def put(into: Pipeline, count: int, first: int = 0) -> list[str]:
+    for number in range(first, first + count):
+        into.put(entry(number))
+    return [f"id-{number}" for number in range(first, first + count)]
+
+
+def serves() -> bool:
+    return True
+
+
+def test_making_a_pipeline_opens_no_file_and_starts_no_thread(make: Callable[..., Pipeline], tmp_path: Path) -> None:
+    threads = threading.active_count()
+    make()
+    assert not (tmp_path / "queue").exists()
+    assert threading.active_count() == threads
+
+
+def test_the_entry_that_fills_the_batch_sends_it_at_once(make: Callable[..., Pipeline], server: MetricsServer) -> None:
+    one = make(buffer_length=5, flush_interval=60)
+    ids = put(one, 5)
+    server.wait_for(lambda: server.taken_ids == ids)
+    assert len(server.posts) == 1
+
+
+def test_a_lone_entry_goes_after_the_flush_interval(make: Callable[..., Pipeline], server: MetricsServer) -> None:
+    one = make(flush_interval=0.3)
+    began = time.monotonic()
+    ids = put(one, 1)
+    server.wait_for(lambda: server.taken_ids == ids)
+    assert 0.3 <= time.monotonic() - began < 3
+
+
+def test_what_an_earlier_run_left_is_sent_without_traffic(make: Callable[..., Pipeline], server: MetricsServer) -> None:
+    first = make(auto_flush=False)
+    ids = put(first, 3)
+    first.close(0)
+    second = make(flush_interval=60)
+    second.serve(serves)
+    server.wait_for(lambda: server.taken_ids == ids)
+
+
+def test_a_process_that_does_not_serve_sends_nothing_by_itself(make: Callable[..., Pipeline]) -> None:
+    asked = threading.Event()
+
+    def does_not_serve() -> bool:
+        asked.set()
+        return False
+
+    one = make()
+    one.serve(does_not_serve)
+    assert asked.wait(10)
+    deadline = time.monotonic() + 10
+    while one._flusher._thread is not None:  # type: ignore[attr-defined]  # looks at the thread it started
+        assert time.monotonic() < deadline
+
+
+def test_without_auto_flush_nothing_is_sent_until_flush(make: Callable[..., Pipeline], server: MetricsServer) -> None:
+    one = make(auto_flush=False, buffer_length=1)
+    ids = put(one, 4)
+    assert server.posts == []
+    assert one.flush(5) == 0
+    assert sorted(server.taken_ids) == ids
+    assert threading.current_thread().name == "MainThread"
+
+
+def test_without_a_background_worker_the_request_that_fills_the_batch_sends_it(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    one = make(background_worker_mode=False, buffer_length=3, flush_interval=60)
+    put(one, 2)
+    assert server.posts == []
+    put(one, 1, first=2)
+    assert server.taken_ids == ["id-0", "id-1", "id-2"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "readme-metrics-flusher"]
+
+
+def test_without_a_background_worker_only_the_first_request_waits_for_a_dead_server(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    server.behave(answer(503))
+    one = make(background_worker_mode=False, buffer_length=1)
+    put(one, 20)
+    assert len(server.posts) == 1
+    assert one.status()["books"]["waiting"] == 20
+
+
+def test_without_a_background_worker_no_request_waits_while_another_process_drains(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    other = make()
+    assert other._queue.elect()
+    one = make(background_worker_mode=False, buffer_length=1)
+    put(one, 5)
+    assert server.posts == []
+
+
+def test_flush_asks_the_process_that_drains_and_waits_for_it(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    drainer = make(flush_interval=60)
+    ids = put(drainer, 1)
+    server_knows = threading.Event()
+    deadline = time.monotonic() + 10
+    while drainer.status()["drainer"] is None and time.monotonic() < deadline:
+        server_knows.wait(0.01)
+    other = make(auto_flush=False)
+    ids += put(other, 1, first=1)
+    assert other.flush(10) == 0
+    assert sorted(server.taken_ids) == ids
+
+
+def test_with_the_server_down_puts_cost_the_same_and_everything_arrives_once(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    server.go_down()
+    one = make(buffer_length=10)
+    began = time.monotonic()
+    ids = put(one, 200)
+    assert time.monotonic() - began < 2
+    server.come_back()
+    server.wait_for(lambda: len(server.taken_ids) == 200, deadline_s=20)
+    assert sorted(server.taken_ids) == sorted(ids)
+    assert max(len(post.ids) for post in server.posts) <= 10
+
+
+def test_a_leaving_process_sends_what_it_logged(make: Callable[..., Pipeline], server: MetricsServer) -> None:
+    one = make(flush_interval=60)
+    ids = put(one, 3)
+    one.close(5)
+    assert server.taken_ids == ids
+
+
+def test_a_process_that_logged_nothing_leaves_at_once_and_sends_nothing(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    first = make(auto_flush=False)
+    put(first, 3)
+    first.close(0)
+    one = make()
+    one.serve(serves)
+    one.close(5)
+    assert server.posts == []
+
+
+def test_a_hanging_server_holds_up_a_leaving_process_no_longer_than_its_time(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    server.behave(hang_after_reading)
+    one = make(buffer_length=1, timeout=30)
+    put(one, 1)
+    server.wait_for(lambda: any(post.whole for post in server.posts))
+    began = time.monotonic()
+    one.close(0.3)
+    assert time.monotonic() - began < 1.5
+    assert one._queue.report().books.waiting == 1
+    assert one.status()["drainer"]["pid"] == os.getpid()  # nobody else may send that batch until we are gone
+
+
+def test_a_directory_that_cannot_be_made_is_one_error_and_logs_wait_in_memory(
+    make: Callable[..., Pipeline], server: MetricsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    one = make(queue_path=tmp_path / "file" / "queue", buffer_length=2)
+    ids = put(one, 4)
+    server.wait_for(lambda: sorted(server.taken_ids) == ids)
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert "queue_path" in errors[0].getMessage()
+    process = one.status()["process"]
+    assert (process["durable"], process["captured"], process["stored"]) == (False, 4, 4)
+
+
+def test_two_apps_that_name_the_same_queue_share_a_pipeline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pipeline, "_pipelines", {})
+    first = pipeline_for(MetricsApiConfig("a-key", lambda _: None, queue_path=tmp_path))
+    assert pipeline_for(MetricsApiConfig("a-key", lambda _: {}, queue_path=tmp_path, denylist=["a"])) is first
+    assert caplog.records == []
+    assert pipeline_for(MetricsApiConfig("a-key", lambda _: None, queue_path=tmp_path, buffer_length=3)) is first
+    assert "buffer_length" in caplog.text
+    assert pipeline_for(MetricsApiConfig("another-key", lambda _: None, queue_path=tmp_path)) is not first
+
+
+def test_a_container_without_queue_path_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pipeline, "_pipelines", {})
+    monkeypatch.setattr(pipeline, "CONTAINER_SIGNS", (str(tmp_path),))
+    monkeypatch.delenv("README_METRICS_QUEUE_PATH", raising=False)
+    pipeline_for(MetricsApiConfig("a-key", lambda _: None, queue_path=tmp_path))
+    assert caplog.records == []
+    pipeline_for(MetricsApiConfig("another-key", lambda _: None))
+    assert "queue_path" in caplog.text
+
+
+def test_a_forked_child_sends_with_a_thread_of_its_own_when_its_parent_is_gone(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    one = make(buffer_length=1)
+    one.serve(serves)
+    put(one, 1)
+    server.wait_for(lambda: len(server.taken_ids) == 1)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - the child's lines are not counted
+        put(one, 1, first=1)
+        os._exit(0 if one.flush(10) == 0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    put(one, 1, first=2)
+    server.wait_for(lambda: sorted(server.taken_ids) == ["id-0", "id-1", "id-2"])
