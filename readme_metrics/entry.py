@@ -17,7 +17,7 @@ import orjson
 from readme_metrics import __version__
 from readme_metrics.forms import query_pairs
 from readme_metrics.media import data_url, media_of
-from readme_metrics.redaction import Redaction, mask
+from readme_metrics.redaction import MASKED_HEADERS, mask
 from readme_metrics.shown import show
 from readme_metrics.text import from_wire
 
@@ -42,7 +42,6 @@ CREATOR: Final[Creator] = {
     "comment": f"{platform.machine()}-{platform.system().lower()}{platform.release()}/{platform.python_version()}",
 }
 
-_ALWAYS_LOOKED_AT: Final = frozenset({"authorization", "proxy-authorization"})
 _NOTED: Final = frozenset({"content-type", "content-encoding", "location"})
 
 
@@ -143,7 +142,7 @@ def _headers(headers: Headers, redaction: Redaction) -> tuple[list[NameValue], d
         key = name.lower()
         if key in _NOTED:
             noted.setdefault(key, value)
-        left = redaction.header(key, value) if has_list or key in _ALWAYS_LOOKED_AT else value
+        left = redaction.header(key, value) if has_list or key in MASKED_HEADERS else value
         if left is not None:
             leaving.append({"name": name, "value": left})
     return leaving, noted

@@ -18,7 +18,8 @@ from readme_metrics.text import percent_decoded
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_MASKED_HEADERS: Final = frozenset({"authorization", "proxy-authorization"})
+MASKED_HEADERS: Final = frozenset({"authorization", "proxy-authorization"})
+"""In lower case; masked with or without a list."""
 _URL_HEADERS: Final = frozenset({"location", "referer"})
 _LONGEST_CACHED_KEY: Final = 512
 """Characters; the cache of masks holds the last 1,024 keys, which is half a MiB at the most."""
@@ -68,7 +69,7 @@ class Redaction:
         """The value of a header field as it leaves, its name in lower case; None: the field is dropped."""
         if not self.header_leaves(name):
             return self.take(len(value))
-        if name in _MASKED_HEADERS:
+        if name in MASKED_HEADERS:
             return mask(value)
         return self.url(value) if name in _URL_HEADERS else value
 
