@@ -109,14 +109,12 @@ class RequestTee:
 
     def _seen(self, data: bytes, wanted: int | None = -1, *_: Any) -> bytes:
         with self._guard:
-            if not data:
-                self._ended = self._ended or wanted != 0
-                return data
-            self._ended = self._ended or wanted is None or wanted < 0
+            new = self._position + len(data) - self._sight.size
+            if 0 < new <= len(data):  # not read before, and nothing skipped by a seek
+                self._sight.add(data[-new:])
             self._position += len(data)
-            new = self._position - self._sight.size
-            if new > 0:
-                self._sight.add(data[-new:] if new < len(data) else data)
+            to_the_end = wanted is None or wanted < 0 or (not data and wanted > 0)
+            self._ended = self._ended or (to_the_end and self._position == self._sight.size)
         return data
 
     def _read_into(self, readinto: Callable[[Any], int | None], buffer: Any) -> int | None:
