@@ -23,6 +23,7 @@ from readme_metrics.text import from_wire
 
 if TYPE_CHECKING:
     from readme_metrics.exchange import Exchange, Group, Headers
+    from readme_metrics.redaction import Redaction
     from readme_metrics.wire import (
         Content,
         Creator,
