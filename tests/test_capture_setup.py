@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
+import subprocess
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +21,12 @@ from readme_metrics.capture import new_id
 from readme_metrics.errors import ConfigurationError, MetricsError
 from readme_metrics.flask_readme import ReadMeMetrics
 from tests.captured import CALLER, ListRecorder, log
+from tests.har import check_entry
+from tests.metrics_server import MetricsServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -330,3 +336,44 @@ def test_a_recorder_that_fails_does_not_reach_the_app(app: flask.Flask, caplog: 
 
     assert {"id": 1} == app.test_client().get("/users/1").json
     assert ["capturing a request failed (AttributeError"] == [line.partition(" at ")[0] for line in warnings_of(caplog)]
+
+
+LOGS_WITHOUT_LOGGING_SET_UP = """
+import flask
+from tests.captured import log
+
+app = flask.Flask("tests")
+log(app, grouping_function=lambda _: 1 / 0)
+app.test_client().get("/")
+"""
+
+
+def test_a_warning_reaches_stderr_in_an_app_that_never_set_up_logging() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", LOGS_WITHOUT_LOGGING_SET_UP], capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert "grouping_function failed (ZeroDivisionError at capture.py:" in run.stderr
+    assert 1 == len(run.stderr.splitlines())
+
+
+def test_through_the_real_recorder_each_request_is_in_the_queue_when_it_is_answered_and_arrives_by_flush(
+    app: flask.Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with MetricsServer() as server:
+        monkeypatch.setenv("README_METRICS_SERVER", server.url)
+        config = MetricsApiConfig("key", lambda _: CALLER, queue_path=tmp_path, auto_flush=False)
+        metrics = ReadMeMetrics(config, app)
+        waiting = []
+
+        for number in range(3):
+            app.test_client().get(f"/users/{number}")
+            waiting.append(metrics.status()["backlog"])
+
+        assert [1, 2, 3] == [backlog["count"] for backlog in waiting]  # type: ignore[index]  # the figures are plain dicts
+        assert 0 == metrics.flush(10)
+        entries = [check_entry(json.dumps(entry).encode()) for post in server.posts for entry in post.entries]
+
+    assert ["http://localhost/users/0", "http://localhost/users/1", "http://localhost/users/2"] == [
+        entry["request"]["log"]["entries"][0]["request"]["url"] for entry in entries
+    ]
