@@ -398,3 +398,39 @@ def test_a_slow_tunnel_leaves_the_tls_handshake_only_the_rest(
 
     assert outcome.verdict.reason == "no connection in time"
     assert seconds < 0.9
+
+
+def test_a_name_that_was_unknown_is_looked_up_again(
+    server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = socket.getaddrinfo
+    answers = iter([socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")])
+
+    def at_first_unknown(host: str, *rest: int, **options: int) -> object:
+        for error in answers:
+            raise error
+        return look_up("127.0.0.1", *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", at_first_unknown)
+    delivery = deliver(f"http://metrics.example.test:{server.port}")
+
+    reasons = [timed(delivery)[0].verdict.reason for _ in range(2)]
+
+    assert reasons == ["no connection: Temporary failure in name resolution", "200 OK"]
+
+
+def test_a_second_try_that_finds_no_connection_is_not_called_sent(
+    server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = deliver()
+    server.script(answer(), reset_after_body)
+    delivery.send(ENTRIES)
+
+    def too_late(*_: object) -> list[str]:
+        raise TimeoutError
+
+    monkeypatch.setattr(deadline.Line, "addresses", too_late)
+
+    outcome, _ = timed(delivery)
+
+    assert (outcome.verdict.reason, outcome.verdict.unanswered) == ("no connection in time", False)
