@@ -20,18 +20,21 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 _UNSAFE: Final = re.compile(r"[^!-~]")
+_PLAIN_TARGET: Final = re.compile(r"/[!-\"$-~]*")
 _SAFE_HOST: Final = re.compile(r"[A-Za-z0-9._~-]+(:\d*)?|\[[0-9A-Fa-f:.]+\](:\d*)?")
 
 
 def root_of(environ: Environ) -> str:
     """``https://host:port`` as the client asked for it; the server's own name where there was no Host header."""
     scheme = environ.get("wsgi.url_scheme", "http")
-    return f"{scheme}://{_clean_host(environ.get('HTTP_HOST') or _server_host(environ, scheme))}"
+    return _root(scheme, environ.get("HTTP_HOST") or _server_host(environ, scheme))
 
 
 def url_of(environ: Environ, root: str) -> str:
     """The URL as asked, still percent-encoded, with its query."""
     raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    if raw and _PLAIN_TARGET.fullmatch(raw) and not environ.get("SCRIPT_NAME"):  # nearly every request
+        return root + raw  # type: ignore[no-any-return]  # text, or the match had failed
     if not raw:
         return root + _rebuilt_target(environ)
     if raw[0] != "/":  # absolute form, as a proxy is asked
@@ -116,8 +119,9 @@ def _host_and_port(text: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=256)
-def _clean_host(host: str) -> str:
-    return host if _SAFE_HOST.fullmatch(host) else quote(host.encode("latin-1", "replace"), safe=":")
+def _root(scheme: str, host: str) -> str:
+    clean = host if _SAFE_HOST.fullmatch(host) else quote(host.encode("latin-1", "replace"), safe=":")
+    return f"{scheme}://{clean}"
 
 
 def _server_host(environ: Environ, scheme: str) -> str:

@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 import weakref
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import flask
@@ -141,11 +140,11 @@ def flask_command(argv: Sequence[str]) -> str | None:
 
 def _request_of(environ: Environ) -> flask.Request:
     """The request that Flask is at, if it is this one's; outside its context one made anew."""
-    with suppress(RuntimeError):  # outside any request context
-        request = flask.request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # documented by werkzeug's LocalProxy
-        if request.environ.get(KEY) is environ[KEY]:
-            return request  # type: ignore[no-any-return]  # the proxy is typed as what it stands for
-    return flask.Request(environ, populate_request=False)
+    try:
+        request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # documented by werkzeug's LocalProxy
+    except RuntimeError:  # outside any request context
+        return flask.Request(environ, populate_request=False)
+    return request if request.environ.get(KEY) is environ[KEY] else flask.Request(environ, populate_request=False)
 
 
 def _ask_before_the_context_goes(_: flask.Flask, **__: object) -> None:
