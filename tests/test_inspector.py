@@ -607,7 +607,14 @@ def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             requests.get(f"{inspector.url}/api/figures", timeout=10)
 
 
+def test_shutdown_cuts_a_client_that_sends_nothing() -> None:
+    with contextlib.ExitStack() as until_later, running_inspector() as inspector:
+        until_later.enter_context(socket.create_connection(("127.0.0.1", inspector.port), 10))
+        figures(inspector)  # came later and was answered: the silent one has its thread; running_inspector looks for it
+
+
 def test_a_client_that_sends_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server.IDLE_S == server._Handler.timeout
     monkeypatch.setattr(server._Handler, "timeout", 0.05)
     with running_inspector() as inspector, socket.create_connection(("127.0.0.1", inspector.port), 10) as silent:
         assert b"" == silent.recv(1)
@@ -623,14 +630,15 @@ def test_garbage_on_the_socket_is_answered_quietly(
     assert ("", "", "") == (*capfd.readouterr(), caplog.text)
 
 
-def test_serve_announces_its_address_and_leaves_quietly_on_ctrl_c() -> None:
+def test_serve_announces_its_address_and_leaves_at_once_and_quietly_on_ctrl_c() -> None:
     code = "from readme_metrics.inspector import serve; serve(port=0, announce=lambda url: print(url, flush=True))"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         url = process.stdout.readline().strip()
-        assert 200 == requests.get(f"{url}/", timeout=10).status_code
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
+        with contextlib.closing(requests.get(f"{url}/api/live", stream=True, timeout=10)) as page:
+            assert 200 == page.status_code
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=server._LEAVE_S)
     assert (0, "", "") == (process.returncode, output, errors)

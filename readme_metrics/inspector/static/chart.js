@@ -28,8 +28,8 @@ function gathered(samples, value, join) {
 }
 
 function area(tops, last, now) {
-  if (!tops.size) return [];
-  const most = Math.max(1, ...tops.values());
+  const most = Math.max(0, ...tops.values());
+  if (most === 0) return [];
   const height = (value) => (HEIGHT - 1 - (value / most) * (HEIGHT - 5)).toFixed(2);
   const left = (at) => Math.min(SECONDS, SECONDS - (last - at * BAR_S) + BAR_S / 2);
   const points = [...tops].slice(0, -1).map(([at, value]) => `${left(at)},${height(value)}`);
