@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 from typing import TYPE_CHECKING, Any
 
 import flask
 import pytest
 from werkzeug.test import EnvironBuilder
-from werkzeug.wsgi import FileWrapper
+from werkzeug.wsgi import ClosingIterator, FileWrapper
 
 from readme_metrics.exchange import NO_BODY, Body
 from tests.captured import ListRecorder, log
@@ -308,6 +309,31 @@ def test_an_iterator_encoded_by_the_response_itself_is_recorded_as_it_went_out(
 
     assert b"HELLO" == app.test_client().get("/").data
     assert Body(b"HELLO", 5) == recorder.only.response_body
+
+
+def test_a_body_changed_behind_the_response_is_recorded_as_it_went_out(app: flask.Flask) -> None:
+    def shouting(environ: Any, start_response: Any) -> Any:
+        response = flask.Response("hello")
+        start_response("200 OK", [("Content-Length", "7")])
+        return ClosingIterator(iter([b"HELLO!!"]), response.close)
+
+    recorder = log_of(app, shouting)
+
+    assert b"HELLO!!" == app.test_client().get("/").data
+    assert Body(b"HELLO!!", 7) == recorder.only.response_body
+
+
+def test_the_unread_body_of_a_client_that_left_is_not_waited_for(app: flask.Flask, recorder: ListRecorder) -> None:
+    class Silent(io.BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise AssertionError("this would wait for ever")
+
+    app.add_url_rule("/", view_func=lambda: flask.Response(iter(["abc", "def"])), methods=["POST"])
+    server = Server(app, **{"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "10", "wsgi.input": Silent()})
+    next(server.chunks())
+    server.close()
+
+    assert Body(None, 10) == recorder.only.request_body
 
 
 @pytest.mark.parametrize("option", ["DEBUG", "TESTING"])

@@ -95,7 +95,7 @@ def test_one_extension_serves_several_apps_made_by_a_factory() -> None:
 
 def test_an_app_mounted_in_another_is_logged_once_with_its_own_route(app: flask.Flask) -> None:
     outer = flask.Flask("outer")
-    outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/inner": app.wsgi_app})  # type: ignore[method-assign]  # Flask's own way
+    outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/inner": app})  # type: ignore[method-assign]  # Flask's own way
     outer_recorder, inner_recorder = log(outer), log(app)
 
     outer.test_client().get("/inner/users/7?a=1")
