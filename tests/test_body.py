@@ -1,7 +1,5 @@
 """Tees show a body as it is, keep what fits, count all, and offer what they stand before."""
 
-# ruff: noqa: SIM300  # expected == actual, in every test
-
 from __future__ import annotations
 
 import io

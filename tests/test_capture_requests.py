@@ -1,7 +1,5 @@
 """What a request was: its address, URL, route, headers and body, as the app saw them and without taking a byte."""
 
-# ruff: noqa: SIM300  # expected == actual, in every test
-
 from __future__ import annotations
 
 import io

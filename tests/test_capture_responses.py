@@ -1,7 +1,5 @@
 """What was answered, and the moment it is recorded: before a client can have its whole answer, and once."""
 
-# ruff: noqa: SIM300  # expected == actual, in every test
-
 from __future__ import annotations
 
 import gzip

@@ -1,7 +1,5 @@
 """The extension: set up in any order, logging each request once, and who is logged at all."""
 
-# ruff: noqa: SIM300  # expected == actual, in every test
-
 from __future__ import annotations
 
 import gc

@@ -1,7 +1,5 @@
 """Every option: its default, what it takes, and how a wrong value is refused."""
 
-# ruff: noqa: SIM300  # expected == actual, in every test
-
 from __future__ import annotations
 
 import dataclasses

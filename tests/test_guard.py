@@ -1,7 +1,5 @@
 """Our failure is never the host's, and no loss is silent."""
 
-# ruff: noqa: SIM300  # expected == actual, in every test
-
 from __future__ import annotations
 
 import logging
