@@ -1,4 +1,4 @@
-# ruff: noqa: SIM300  # expected == actual, in every test
+# expected == actual, in every test
 
 from __future__ import annotations
 

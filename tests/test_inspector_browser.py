@@ -3,7 +3,7 @@
 ``python -m tests.test_inspector_browser .github`` writes the README's two screenshots.
 """
 
-# ruff: noqa: SIM300  # expected == actual, in every test
+# expected == actual, in every test
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ import pytest
 import requests
 
 from readme_metrics.inspector.books import view
+from readme_metrics.inspector.desk import MAX_ENTRIES
 from readme_metrics.queue.contract import Activity, Backlog, Books, Hold, Report
 from tests.inspector_helpers import MASKED, check_har, post, running_inspector, wire_entry
 
@@ -205,6 +206,21 @@ def test_a_repeat_is_shown_once_with_its_count(browser: Browser, inspector: Insp
     post(inspector, entry)
     browser.until(lambda: "\u00d72" == browser.text("#list .times"))
     assert 1 == len(browser.all("#list li"))
+
+
+def test_an_entry_sent_in_development_is_marked(browser: Browser, inspector: Inspector) -> None:
+    browser.open(inspector.url)
+    post(inspector, {**wire_entry("http://api.test/a"), "development": True}, wire_entry("http://api.test/b"))
+    browser.until(lambda: ["b", "adev"] == [path.strip("/") for path in browser.paths()])
+
+
+def test_old_entries_leave_the_list_as_they_leave_memory(browser: Browser, inspector: Inspector) -> None:
+    post(inspector, wire_entry("http://api.test/first"), wire_entry("http://api.test/second"))
+    browser.open(inspector.url)
+    browser.until_listed("/second", "/first")
+    post(inspector, *(wire_entry() for _ in range(MAX_ENTRIES - 1)))
+    browser.until(lambda: "2,000 entries \u00b7 1 older made room" == browser.text("#count"))
+    assert "/second" == browser.text("#list li:last-child .path")
 
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'>\"'</textarea><svg onload=hacked=1>"

@@ -177,8 +177,7 @@ class Desk:
         self._seq += 1
         self._figures.entries += 1
         wire = json.dumps(entry, separators=(",", ":")).encode()
-        row = summary(entry, seq=self._seq, size_bytes=len(wire))
-        self._kept[entry["_id"]] = _Kept(wire, row, self._now.revision)
+        self._kept[entry["_id"]] = _Kept(wire, summary(entry, seq=self._seq), self._now.revision)
         self._kept_bytes += len(wire)
 
     def _forget_oldest(self) -> None:

@@ -29,7 +29,6 @@ class Row(TypedDict):
     caller: str
     caller_id: str
     development: bool
-    size_bytes: int
 
 
 class Sample(TypedDict):
@@ -57,7 +56,7 @@ class Update(TypedDict):
     outage: str
 
 
-def summary(entry: Entry, *, seq: int, size_bytes: int) -> Row:
+def summary(entry: Entry, *, seq: int) -> Row:
     """Pick what the list shows, cut to a bounded length."""
     har_entry = entry["request"]["log"]["entries"][0]
     group = entry["group"]
@@ -73,5 +72,4 @@ def summary(entry: Entry, *, seq: int, size_bytes: int) -> Row:
         "caller": (group.get("label") or group.get("email") or group["id"])[:MAX_CALLER],
         "caller_id": group["id"][:MAX_CALLER],
         "development": entry["development"],
-        "size_bytes": size_bytes,
     }

@@ -8,6 +8,7 @@ export class List {
   #form = find("filters");
   #list = find("list");
   #current = null;
+  #gone = 0; // entries that made room for newer ones
 
   constructor(open) {
     this.open = open;
@@ -23,7 +24,8 @@ export class List {
 
   forgetAll() { this.forget(Infinity); }
 
-  forget(oldest) {
+  forget(oldest, gone = 0) {
+    this.#gone = gone;
     for (const [id, { row, line }] of this.#rows) {
       if (row.seq >= oldest) continue;
       line.remove();
@@ -70,11 +72,12 @@ export class List {
   }
 
   #line(row) {
-    const times = row.times > 1 ? make("span", { class: "times", title: "Arrived more than once, shown once" }, `×${row.times}`) : null;
+    const times = row.times > 1 ? make("span", { class: "tag times", title: "Arrived more than once, shown once" }, `×${row.times}`) : null;
+    const development = row.development ? make("span", { class: "tag", title: "Sent with development_mode" }, "dev") : null;
     const line = make("li", { id: `row-${row.id}`, role: "option", "aria-selected": "false", "data-id": row.id },
       make("span", { class: `status ${statusKind(row.status)}` }, String(row.status)),
       make("span", { class: "method" }, row.method),
-      make("span", { class: "path", title: row.path }, ...marked(row.path), times),
+      make("span", { class: "path", title: row.path }, ...marked(row.path), development, times),
       make("span", { class: "caller", title: row.caller_id }, row.caller.startsWith("sha512-") ? `…${row.caller.slice(-4)}` : row.caller),
       make("span", { class: "took" }, duration(row.time_ms)),
       make("time", { datetime: row.started }, clock(row.started)));
@@ -111,6 +114,8 @@ export class List {
     const shown = [...this.#rows.values()].filter(({ line }) => !line.hidden).length;
     const total = this.#rows.size;
     find("none").hidden = shown > 0 || total === 0;
-    find("count").textContent = shown === total ? `${total.toLocaleString("en")} entries` : `${shown} of ${total} entries`;
+    const count = (number) => number.toLocaleString("en");
+    find("count").textContent = (shown === total ? `${count(total)} entries` : `${count(shown)} of ${count(total)} entries`)
+      + (this.#gone ? ` · ${count(this.#gone)} older made room` : "");
   }
 }

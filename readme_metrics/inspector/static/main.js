@@ -40,7 +40,7 @@ function take(update) {
     samples = [];
     run = update.run;
   }
-  list.forget(update.oldest);
+  list.forget(update.oldest, update.figures.gone);
   if (update.rows.length) list.add(update.rows);
   samples = [...samples, ...update.samples].slice(-MAX_SAMPLES);
   drawCharts(samples);
