@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,14 @@ import requests
 from jsonschema import Draft202012Validator
 
 from readme_metrics.inspector import Inspector, make_server
+from readme_metrics.inspector.desk import Desk
+from readme_metrics.inspector.wire import read_entries
 from tests import har
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from werkzeug.test import TestResponse
 
 KEY = ("any-key", "")
 MASKED = "sha512-" + "Zm9vYmFyYmF6" * 7 + "==?a1b2"
@@ -131,3 +136,55 @@ def check_har(file: dict[str, Any]) -> None:
             del entry[name]
     Draft202012Validator(HAR_FILE).validate(file)
     assert {entry["pageref"] for entry in file["log"]["entries"]} <= {page["id"] for page in file["log"]["pages"]}
+
+
+class Page:
+    """What one open page is told."""
+
+    def __init__(self, inspector: Inspector, last_event_id: str = "") -> None:
+        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+        self.answer = requests.get(f"{inspector.url}/api/live", headers=headers, stream=True, timeout=10)
+        self._lines = self.answer.iter_lines()
+        self.last_event_id = ""
+
+    def next(self, wanted: Callable[[dict[str, Any]], object] = lambda update: True) -> dict[str, Any]:
+        """The next update that holds what is wanted."""
+        for line in self._lines:
+            if line.startswith(b"id: "):
+                self.last_event_id = line[4:].decode()
+            if line.startswith(b"data: "):
+                update: dict[str, Any] = json.loads(line[6:])
+                if wanted(update):
+                    return update
+        raise AssertionError("the stream ended")
+
+
+@contextlib.contextmanager
+def open_page(inspector: Inspector, last_event_id: str = "") -> Iterator[Page]:
+    page = Page(inspector, last_event_id)
+    try:
+        yield page
+    finally:
+        page.answer.close()
+
+
+def figures(inspector: Inspector) -> dict[str, Any]:
+    answer: dict[str, Any] = requests.get(f"{inspector.url}/api/figures", timeout=10).json()
+    return answer
+
+
+def said(answer: TestResponse) -> dict[str, Any]:
+    """A small JSON answer of the test client."""
+    found: dict[str, Any] = json.loads(answer.data)
+    return found
+
+
+def play(inspector: Inspector, mode: str) -> requests.Response:
+    return requests.post(f"{inspector.url}/api/outage", json={"mode": mode}, timeout=10)
+
+
+def taken(count: int, *, text: str = "{}", **bounds: int) -> Desk:
+    full = Desk(**bounds)
+    for _ in range(count):
+        full.take(read_entries(json.dumps([wire_entry(text=text)]).encode()))
+    return full

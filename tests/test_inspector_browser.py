@@ -3,8 +3,6 @@
 ``python -m tests.test_inspector_browser .github`` writes the README's two screenshots.
 """
 
-# expected == actual, in every test
-
 from __future__ import annotations
 
 import contextlib
