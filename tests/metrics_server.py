@@ -20,7 +20,7 @@ import socket
 import struct
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -192,6 +192,10 @@ class MetricsServer:
     def taken_ids(self) -> list[str]:
         """The ``_id`` of each entry that was answered with 2xx, as often as it was."""
         return [each for post in self.posts if post.taken for each in post.ids]
+
+    def times_posted(self) -> Counter[str]:
+        """How often each ``_id`` came whole, taken or not."""
+        return Counter(each for post in self.posts if post.whole for each in post.ids)
 
     def behave(self, behaviour: Behaviour) -> None:
         """Meet every request from now on like this."""

@@ -1,7 +1,5 @@
 """Crash: ``kill -9`` of any process, at random instants and at each step of the drain."""
 
-# expected == actual, in every test
-
 from __future__ import annotations
 
 import random
