@@ -18,6 +18,7 @@ from readme_metrics.queue import ledger
 from tests.faults import oracle
 from tests.faults.app import KEY
 from tests.faults.client import Clients
+from tests.faults.hours import BATCH_LENGTH, ENTRIES, Hours
 from tests.faults.oracle import Interruption
 from tests.faults.processes import ROOT, AppServer, poll
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 FULL = os.environ.get("FAULTS_FULL") == "1"
 """``scripts/faults`` runs everything at full size; the ordinary run makes do with a quick selection."""
-BATCH_LENGTH = 10
 SERVER_LAG_S = 1.0
 """A busy server may come so late to what a process sent before its death."""
 OPTIONS = {"buffer_length": BATCH_LENGTH, "flush_interval": 0.2, "timeout": 2, "denylist": ["password"]}
@@ -186,3 +186,13 @@ def bench(server: MetricsServer, tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(server, tmp_path)
     yield bench
     bench.end()
+
+
+@pytest.fixture
+def hours(tmp_path: Path, server: MetricsServer) -> Iterator[Hours]:
+    hours = Hours(tmp_path, server)
+    for number in range(ENTRIES):
+        hours.queue.put(b'{"_id":"%d"}' % number)
+    yield hours
+    hours.queue.close()
+    hours.delivery.close()

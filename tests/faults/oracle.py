@@ -22,7 +22,7 @@ from readme_metrics.queue import ledger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from readme_metrics.queue.contract import Books
+    from readme_metrics.queue.contract import Books, DeadLetter
     from tests.metrics_server import Post
 
 TABLE = "FAULTS_TABLE"
@@ -101,6 +101,12 @@ def ids_in(path: Path, table: str, column: str) -> list[str]:
     """The ``_id`` of each entry in a table."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         return [str(json.loads(entry)["_id"]) for (entry,) in connection.execute(f"SELECT {column} FROM {table}")]
+
+
+def dead_letters(path: Path) -> list[DeadLetter]:
+    """With status and answer."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return ledger.dead_letters(connection)
 
 
 def dead_ids(path: Path) -> list[str]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import pytest
 
-from readme_metrics.delivery import Delivery
-from readme_metrics.drain import WIDTH, Drain, Ending
-from readme_metrics.queue.durable import SqliteQueue
-from tests.faults.app import KEY
-from tests.faults.conftest import BATCH_LENGTH, FULL, Bench, full_only, needs_flush, size
+from readme_metrics.drain import WIDTH, Ending
+from tests.faults.conftest import FULL, Bench, full_only, needs_flush, size
+from tests.faults.hours import ENTRIES, HOUR_S, Hours
 from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import (
-    MetricsServer,
     after,
     answer,
     close_after_answer,
@@ -33,82 +29,11 @@ from tests.metrics_server import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
     from readme_metrics.queue.contract import Hold
     from tests.metrics_server import Behaviour, Call
 
-HOUR_S = 3600.0
-ENTRIES = 95
 FOUR_WORKERS = gunicorn("--workers=4")
-
-
-class Hours:
-    """A queue file, a drain and a delivery whose wall clock is moved by hand; the network is real."""
-
-    def __init__(self, directory: Path, server: MetricsServer) -> None:
-        self.now = 1_800_000_000.0
-        self.server = server
-        self.path = directory / "q" / "entries.sqlite"
-        self.stop = threading.Event()
-        self.delivery = Delivery(
-            server=server.url,
-            api_key=KEY,
-            timeout_s=0.3,
-            stop=self.stop,
-            now=lambda: self.now,
-            sleep=lambda _: None,
-        )
-        self.open()
-
-    def open(self) -> None:
-        """As a process that starts does."""
-        self.queue = SqliteQueue(self.path, max_bytes=1 << 29, now=lambda: self.now)
-        self.drain = Drain(
-            self.queue,
-            self.delivery.send,
-            batch_length=BATCH_LENGTH,
-            flush_interval_s=10,
-            timeout_s=0.3,
-            stop=self.stop,
-            now=lambda: self.now,
-        )
-        assert self.queue.elect()
-
-    def restart(self) -> None:
-        self.queue.close()
-        self.open()
-
-    def probe(self) -> int:
-        """Drain once; how many POSTs that made."""
-        before = len(self.server.posts)
-        self.drain.run(everything=True)
-        return len(self.server.posts) - before
-
-    def hold(self) -> Hold:
-        hold = self.queue.hold()
-        assert hold is not None
-        return hold
-
-    def pass_hours(self, hours: float) -> list[int]:
-        """Whenever a hold ends, drain; how many POSTs each made."""
-        ends_at = self.now + hours * HOUR_S
-        probes = []
-        while self.now < ends_at:
-            probes.append(self.probe())
-            self.now = self.hold().until
-        return probes
-
-
-@pytest.fixture
-def hours(tmp_path: Path, server: MetricsServer) -> Iterator[Hours]:
-    hours = Hours(tmp_path, server)
-    for number in range(ENTRIES):
-        hours.queue.put(b'{"_id":"%d"}' % number)
-    yield hours
-    hours.queue.close()
-    hours.delivery.close()
 
 
 PROBES_IN_SIX_HOURS = 9 + 6 * 12 + 1
@@ -131,6 +56,7 @@ PROBES_IN_SIX_HOURS = 9 + 6 * 12 + 1
         ("reset after the body", reset_after_body, PROBES_IN_SIX_HOURS),
         ("reset inside the answer", reset_mid_answer, PROBES_IN_SIX_HOURS),
         ("what is not HTTP", garbage(), PROBES_IN_SIX_HOURS),
+        ("200 with a page of a captive portal", answer(200, body=b"<!DOCTYPE html><title>Log in</title>"), 4 + 6),
         ("401", answer(401), 4 + 6),
         ("302", answer(302, {"Location": "https://login.example.com"}), 4 + 6),
     ],
@@ -147,8 +73,9 @@ def test_six_hours_of_outage_cost_one_probe_a_hold_and_nothing_is_lost(
     assert all(posts <= 1 for posts in probes), probes
     assert len(probes) < most_probes
     assert Ending.DONE is hours.drain.run(everything=True)
-    assert sorted(str(number) for number in range(ENTRIES)) == sorted(hours.server.taken_ids)
+    assert {str(number) for number in range(ENTRIES)} == set(hours.server.taken_ids)
     books = hours.queue.report().books
+    assert 0 == books.dead
     assert books.balanced
     assert ENTRIES == books.delivered
 
