@@ -37,7 +37,7 @@ def watch(watched: Forkable) -> None:
 
 
 def _before() -> None:
-    _forking.watched = list(_watched)
+    _forking.watched = sorted(_watched, key=id)  # two threads that fork at once take the locks in the same order
     for watched in _forking.watched:
         watched.before_fork()
 

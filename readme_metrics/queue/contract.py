@@ -39,6 +39,8 @@ class Batch:
 
     ids: tuple[int, ...]
     entries: tuple[bytes, ...]
+    source: object = field(default=None, repr=False, compare=False)
+    """What the ids belong to, for the backend alone: after a fork, or in a file made anew, they mean nothing."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,8 +49,8 @@ class Batch:
         """Cut in two, the older half first; only for a batch of two or more."""
         middle = len(self.ids) // 2
         return (
-            Batch(self.ids[:middle], self.entries[:middle]),
-            Batch(self.ids[middle:], self.entries[middle:]),
+            Batch(self.ids[:middle], self.entries[:middle], self.source),
+            Batch(self.ids[middle:], self.entries[middle:], self.source),
         )
 
 

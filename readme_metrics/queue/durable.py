@@ -12,6 +12,7 @@ drainer lock alone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -29,10 +30,10 @@ from readme_metrics.queue.drainer_lock import DrainerLock, read_drainer
 from readme_metrics.queue.memory import LIMIT_BYTES
 from readme_metrics.queue.schema import Fault, fault_of
 from readme_metrics.queue.spill import Spill
-from readme_metrics.queue.sqlite import Claims, QueueFile
+from readme_metrics.queue.sqlite import DRAINER_BUSY_S, Claims, QueueFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from readme_metrics.queue.contract import Backlog, Batch, DeadLetter, Hold, Report, Unclaimed
@@ -54,6 +55,7 @@ OTHERS_WAIT_S: Final = 0.02
 """How long a request waits while another one has been waiting: siblings' transactions are shorter than this."""
 SPIN_S: Final = 0.0001
 """Pause between two tries: a sibling's put holds the write lock for about 20 µs."""
+OPENING_SPIN_S: Final = 0.001
 OPENING_TRIES: Final = 3
 
 
@@ -89,6 +91,7 @@ class SqliteQueue:
         self._sleep = sleep
         self._room_step = min(MIB, max_bytes // 16)
         self._epoch = 0
+        self._epoch_began_at = 0.0
         self._said: set[str] = set()
         self._unavailable: QueueUnavailable | None = None
         self._begin()
@@ -112,6 +115,7 @@ class SqliteQueue:
         self._opening = threading.RLock()
         self._office = threading.Lock()
         self._spilling = threading.Lock()
+        self._counting = threading.Lock()
 
     # -- put
 
@@ -144,9 +148,9 @@ class SqliteQueue:
             file is None
             or self._unlooked_bytes > self._room_step
             or self._clock() > self._look_at
-            or file.pid != os.getpid()
+            or self._pid != os.getpid()
         ):
-            file = self._look(file)
+            file = self._look()
         if self._refusing is not None:
             self._refuse(self._refusing)
         return file
@@ -185,12 +189,21 @@ class SqliteQueue:
     def _stranger_wait_s() -> float:
         return STRANGER_WAIT_GEVENT_S if _gevent_runs() else STRANGER_WAIT_S
 
+    @staticmethod
+    def _drainer_busy_s() -> float:
+        return STRANGER_WAIT_GEVENT_S if _gevent_runs() else DRAINER_BUSY_S
+
+    def _patience_s(self) -> float:
+        """How long to wait for what others hold: not again for a stranger that is known."""
+        return 0.0 if self._stranger else self._stranger_wait_s()
+
     def _keep(self, entry: bytes) -> None:
         if not self._spill.add(entry):
             self._refuse(NotAccepted("file locked", "the queue's file is locked and the memory for that is full"))
 
     def _refuse(self, refusal: NotAccepted) -> NoReturn:
-        self._not_accepted[refusal.reason] += 1
+        with self._counting:
+            self._not_accepted[refusal.reason] += 1
         self._say(refusal.reason, logging.ERROR, f"{refusal}: entries are not stored until that is over")
         raise refusal
 
@@ -210,16 +223,14 @@ class SqliteQueue:
 
     # -- look around, open, close
 
-    def _look(self, seen: QueueFile | None) -> QueueFile | None:
+    def _look(self) -> QueueFile | None:
         """See that the file, its volume and its WAL are what they should be; open it where it is not open."""
-        if not self._opening.acquire(timeout=self._stranger_wait_s()):
-            return None
+        self._notice_fork()
+        if not self._opening.acquire(timeout=self._patience_s()):
+            return self._file  # another thread is at it
         try:
             if self._clock() <= self._look_at and self._file is None:
                 return None  # opening failed a moment ago
-            file = self._file or seen
-            if file is not None and self._pid == os.getpid() and file.moved():
-                self._lost(file)
             self._look_at = self._clock() + LOOK_EVERY_S
             file = self._open()
             self._refusing = self._obstacle()
@@ -233,31 +244,58 @@ class SqliteQueue:
             return None
         finally:
             self._opening.release()
-        return file
+        return self._file
 
     def _open(self) -> QueueFile:
         """The open file of this process; opens it if need be. Raises what ``files`` and SQLite raise."""
         if self._unavailable is not None:
             raise self._unavailable
-        if self._pid != os.getpid():
-            self._forked_without_hooks()
-        if self._file is not None:
-            return self._file
-        try:
-            directory = files.prepare_directory(self.path.parent)
-            path = directory / self.path.name
-            if not files.prepare_file(path):
-                salvage.set_aside(path, path.stat())
-                self._say("corrupt", logging.ERROR, f"the queue's file {path} was no database: it was set aside")
-                files.prepare_file(path)
-            self._warn_of(directory)
-            self._file = QueueFile(path, self._claims, fsync=self._fsync, epoch=self._epoch + 1)
-        except QueueUnavailable as error:
-            self._unavailable = error
-            raise
-        self._epoch = self._file.look(ledger.epoch)
-        self._failed_openings = 0
+        if self._file is not None and self._file.moved():
+            self._lost(self._file)
+        if self._file is None:
+            try:
+                self._file = self._opened(self._prepared())
+            except QueueUnavailable as error:
+                self._unavailable = error
+                raise
+            except OSError as error:  # removed or replaced while we looked
+                raise sqlite3.OperationalError(str(error)) from error
+            self._failed_openings = 0
         return self._file
+
+    def _prepared(self) -> Path:
+        """The path of a file that can be a database at all, private."""
+        directory = files.prepare_directory(self.path.parent)
+        path = directory / self.path.name
+        if not files.prepare_file(path):
+            salvage.set_aside(path, path.stat())
+            self._say("corrupt", logging.ERROR, f"the queue's file {path} was no database: it was set aside")
+            files.prepare_file(path)
+        self._warn_of(directory)
+        return path
+
+    def _opened(self, path: Path) -> QueueFile:
+        """Open it; siblings that open it too lock it for an instant, a stranger is given no more than a put gives."""
+        deadline = self._clock() + self._patience_s()
+        while True:
+            with self._unless_locked(until=deadline):
+                file = QueueFile(
+                    path, self._claims, fsync=self._fsync, epoch=self._epoch + 1, busy_s=self._drainer_busy_s()
+                )
+                self._recognise(file)
+                return file
+            self._sleep(OPENING_SPIN_S)
+
+    def _recognise(self, file: QueueFile) -> None:
+        """Forget the claims where this is another file than the one they were made in: their ids mean nothing here."""
+        try:
+            epoch, began_at = file.look(ledger.epoch)
+        except sqlite3.Error:
+            file.close()
+            raise
+        if began_at != self._epoch_began_at:
+            self._claims = file.claims = Claims()
+        self._epoch, self._epoch_began_at = epoch, began_at
 
     def _warn_of(self, directory: Path) -> None:
         if files.readable_by_others(directory):
@@ -286,53 +324,56 @@ class SqliteQueue:
         """What stands against storing entries now."""
         wal_bytes = files.wal_bytes(self.path)
         if wal_bytes > self._wal_limit_bytes:
-            self._relieve_wal()
+            self._relieve_wal(wal_bytes)
             wal_bytes = files.wal_bytes(self.path)
         if wal_bytes > 2 * self._wal_limit_bytes:
             drainer = read_drainer(files.lock_path(self.path))
             who = f"process {drainer.pid} drains it and does not move" if drainer else "nobody could checkpoint it"
             return NotAccepted("WAL limit", f"the WAL of the queue's file {self.path} has {wal_bytes} bytes: {who}")
-        if hasattr(os, "statvfs"):
-            volume = os.statvfs(self.path.parent)
-            if volume.f_bavail * volume.f_frsize < wal_bytes + SPARE_BYTES:
-                return NotAccepted(
-                    "no space", f"no space left on the volume of the queue's directory {self.path.parent}"
-                )
+        if files.free_bytes(self.path.parent) < wal_bytes + SPARE_BYTES:
+            return NotAccepted("no space", f"no space left on the volume of the queue's directory {self.path.parent}")
         for reason in ("WAL limit", "no space"):
             self._hush(reason, "entries are stored again")
         return None
 
-    def _relieve_wal(self) -> None:
-        """Truncate a WAL that nobody looks after; where somebody drains, it is that process's office."""
-        with self._office:
+    def _relieve_wal(self, wal_bytes: int) -> None:
+        """Truncate a WAL that nobody looks after; where another process drains, it is that one's office.
+
+        Where this process drains, its flusher does it within a second, unless a POST keeps it: then a put does.
+        """
+        with self._office, contextlib.suppress(OSError):  # no lock file can be made: the limit decides
             held = self._lock.held
-            if held or not self._lock.acquire():
+            if wal_bytes <= 1.5 * self._wal_limit_bytes if held else not self._lock.acquire():
                 return
             try:
                 if self._file is not None:
                     with self._file.action_lock:
                         self._file.checkpoint(truncate=True)
             finally:
-                self._lock.release()
+                if not held:
+                    self._lock.release()
 
     def _look_after(self, file: QueueFile) -> None:
         """What a put does beside putting, at most ten times a second: count refusals, keep within ``max_bytes``."""
         try:
-            if self._not_accepted:
-                self._write_not_accepted(file)
+            self._write_not_accepted(file)
             if self._unlooked_bytes > self._room_step:
                 self._unlooked_bytes = 0
-                self._report_dropped(file.make_room(self._max_bytes, once=True))
+                self._report_dropped(file.make_room_briefly(self._max_bytes))
         except sqlite3.Error as error:
             if fault_of(error) is not Fault.LOCKED:
-                raise
+                self._met(error, file)
 
     def _write_not_accepted(self, file: QueueFile) -> None:
-        counted, self._not_accepted = self._not_accepted, Counter()
+        if not self._not_accepted:
+            return
+        with self._counting:
+            counted, self._not_accepted = self._not_accepted, Counter()
         try:
             file.tally_not_accepted(counted)
         except sqlite3.Error:
-            self._not_accepted.update(counted)
+            with self._counting:
+                self._not_accepted.update(counted)
             raise
 
     def _report_dropped(self, count: int) -> None:
@@ -359,7 +400,6 @@ class SqliteQueue:
                 f"the queue's file {self.path} was removed: it is made again, what waited is lost",
             )
         self._close_file(file)
-        self._claims = Claims()
 
     # -- faults
 
@@ -396,7 +436,6 @@ class SqliteQueue:
                 return False  # another process is at it
         except OSError:
             return False
-        self._claims = Claims()
         self._say(
             "corrupt",
             logging.ERROR,
@@ -419,17 +458,18 @@ class SqliteQueue:
 
     def before_fork(self) -> None:
         """No process forks with an open connection."""
+        self._notice_fork()
         self._opening.acquire()
         self._office.acquire()
         self._inherited = self._file
-        if self._inherited is not None and self._inherited.pid == os.getpid():
+        if self._inherited is not None:
             self._inherited.action_lock.acquire()
             self._inherited.tran_lock.acquire()
             self._inherited.close()
 
     def after_fork_in_parent(self) -> None:
         """Open again at the next use."""
-        if self._inherited is not None and self._inherited.pid == os.getpid():
+        if self._inherited is not None:
             self._inherited.tran_lock.release()
             self._inherited.action_lock.release()
         self._inherited = self._file = None
@@ -443,9 +483,14 @@ class SqliteQueue:
         self._inherited = None
         self._begin()
 
-    def _forked_without_hooks(self) -> None:
-        """In a child of C code's fork: a file that was open in the parent must not be opened here, ever."""
-        was_open = self._file is not None
+    def _notice_fork(self) -> None:
+        """In a child of C code's fork, which only the pid tells: what was open in the parent is not opened, ever.
+
+        Before any lock is taken: a thread that does not exist here may hold it, and may have been opening the file.
+        """
+        if self._pid == os.getpid():
+            return
+        was_open = self._file is not None or not self._opening.acquire(blocking=False)
         self._lock.release()
         if self._file is not None:
             self._file.close()
@@ -455,13 +500,13 @@ class SqliteQueue:
                 "this process was forked by C code while the queue's file was open, so it cannot open it safely: "
                 "start the app in the child (uWSGI: lazy-apps), or load this package after the fork"
             )
-            raise self._unavailable
 
     # -- the other verbs
 
     def _do(self, action: Callable[[QueueFile], T]) -> T:
         """Run one action on the open file under its lock; once more where the file had to be opened again."""
         for last in (False, True):
+            self._notice_fork()
             with self._opening:
                 try:
                     file = self._open()
@@ -486,13 +531,10 @@ class SqliteQueue:
         return self._do(lambda file: file.claim(limit, max_bytes))
 
     def ack(self, batch: Batch, *, errors_in_answer: bool = False) -> None:
-        ids = list(batch.ids)
-        claims = self._claims
         try:
-            self._do(lambda file: file.ack(ids, errors_in_answer=errors_in_answer, now=self._now))
+            self._do(lambda file: file.ack(batch, errors_in_answer=errors_in_answer, now=self._now))
         except QueueError as error:
-            if not set(ids) <= set(claims.unbooked):
-                claims.unbooked.extend(ids)
+            self._claims.note_delivery(batch)
             self._say(
                 "unbooked",
                 logging.WARNING,
@@ -500,13 +542,11 @@ class SqliteQueue:
             )
 
     def release(self, batch: Batch) -> None:
-        self._claims.give_back(batch.ids)
+        if batch.source is self._claims:
+            self._claims.give_back(batch.ids)
 
     def bury(self, batch: Batch, *, status: int | None, reason: str, answer: str) -> int:
-        ids, entries = list(batch.ids), batch.entries
-        return self._do(
-            lambda file: file.bury(ids, entries, status=status, reason=reason, answer=answer, now=self._now)
-        )
+        return self._do(lambda file: file.bury(batch, status=status, reason=reason, answer=answer, now=self._now))
 
     def hold(self) -> Hold | None:
         return self._do(lambda file: file.hold(self._now()))
@@ -550,13 +590,13 @@ class SqliteQueue:
         return held
 
     def resign(self) -> None:
+        self._notice_fork()
         with self._office:
             self._claims.forget_all_but_unbooked()
             self._lock.release()
 
     def tend(self, *, idle: bool = False) -> None:
-        with self._opening:
-            file = self._look(self._file)
+        file = self._look()
         if file is None:
             return
         try:
@@ -573,7 +613,7 @@ class SqliteQueue:
         file.settle(now=self._now)
         self._hush("unbooked", "delivered entries are deleted")
         salvage.save_rows(file.file, file)
-        self._report_dropped(file.make_room(self._max_bytes, once=False))
+        self._report_dropped(file.make_room(self._max_bytes))
         seen_before, self._wal_bytes = self._wal_bytes, files.wal_bytes(file.file)
         quiet = self._wal_bytes == seen_before
         shrunk = idle and quiet and file.shrink()
@@ -582,19 +622,33 @@ class SqliteQueue:
             file.checkpoint(truncate=truncate)
 
     def close(self) -> None:
+        self._notice_fork()
         with self._opening:
-            file = self._file
-            if file is not None and file.pid == os.getpid():
-                try:
-                    if self._spill:
-                        self._write_spill(file, once=False)
-                    if self._not_accepted:
-                        self._write_not_accepted(file)
-                except sqlite3.Error:
-                    self._say(
-                        "unsaved",
-                        logging.ERROR,
-                        f"{len(self._spill)} entries could not be stored: {self.path} is locked",
-                    )
-                self._close_file(file)
+            try:
+                self._write_what_waits()
+            except (sqlite3.Error, QueueError) as error:
+                self._say(
+                    "unsaved", logging.ERROR, f"{len(self._spill)} entries could not be stored in {self.path}: {error}"
+                )
+            if self._file is not None:
+                self._close_file(self._file)
         self.resign()
+
+    def _write_what_waits(self) -> None:
+        """Write what this process has only in memory: the last chance, so it waits as long as a first put does."""
+        deadline = self._clock() + self._stranger_wait_s()
+        while self._spill or self._not_accepted:
+            with self._unless_locked(until=deadline):
+                file = self._open()
+                self._write_spill(file, once=False)
+                self._write_not_accepted(file)
+            self._sleep(SPIN_S)
+
+    @contextlib.contextmanager
+    def _unless_locked(self, until: float) -> Generator[None]:
+        """Swallow that a file is locked, while there is time to try again."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if fault_of(error) is not Fault.LOCKED or self._clock() > until:
+                raise

@@ -7,6 +7,7 @@ of the process's POSIX locks on it (sqlite.org/howtocorrupt.html §2.2). While c
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 from typing import TYPE_CHECKING, Final
@@ -26,7 +27,7 @@ def prepare_directory(directory: Path) -> Path:
     Raises ``QueueUnavailable`` with the fix, and ``NotAccepted`` while its volume is full.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(directory)
         resolved = directory.resolve(strict=True)
         status = resolved.stat()
     except FileExistsError:
@@ -40,15 +41,23 @@ def prepare_directory(directory: Path) -> Path:
     return resolved
 
 
-def wrong_user(directory: Path, status: os.stat_result | None = None) -> str | None:
+def _make_private(directory: Path) -> None:
+    """Make the directory and what is missing above it, all 0700: ``parents=True`` would follow the umask there."""
+    if not directory.is_dir():
+        if directory != directory.parent:
+            _make_private(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def wrong_user(path: Path, status: os.stat_result | None = None, *, what: str = "directory") -> str | None:
     """Say who owns the directory and what to type, where it is not this user (root too); None: it is ours."""
     if not hasattr(os, "geteuid"):
         return None  # pragma: no cover - Windows
-    owner = (status or directory.stat()).st_uid
+    owner = (status or path.stat()).st_uid
     if owner == os.geteuid():
         return None
     name = user_name(owner)
-    return f"the queue's directory {directory} belongs to {name}: run as that user (sudo -u {name} …)"
+    return f"the queue's {what} {path} belongs to {name}: run as that user (sudo -u {name} …)"
 
 
 def user_name(uid: int) -> str:
@@ -110,6 +119,15 @@ def lock_path(path: Path) -> Path:
 def wal_bytes(path: Path) -> int:
     """Size of the queue file's write-ahead log."""
     return size_of(path.with_name(path.name + "-wal"))
+
+
+def free_bytes(directory: Path) -> float:
+    """Bytes that this user may still write on the directory's volume; infinite where nobody tells."""
+    try:
+        volume = os.statvfs(directory)
+    except (OSError, AttributeError):  # the directory is just gone; Windows
+        return math.inf
+    return volume.f_bavail * volume.f_frsize
 
 
 def size_of(path: Path) -> int:

@@ -7,6 +7,7 @@ Functions named as verbs change rows and are called inside the transaction of wh
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Final
@@ -17,11 +18,13 @@ from readme_metrics.queue.contract import Activity, Backlog, Books, DeadLetter, 
 from readme_metrics.queue.drainer_lock import read_drainer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
 ROWS_AT_ONCE: Final = 500
 """Rows a write transaction deletes at most: none of ours takes longer than 20 ms."""
+PUT_AT: Final = "CAST(timestamp AS REAL)"
+"""A damaged row may hold anything there."""
 DROPPED: Final = "dropped"
 NOT_ACCEPTED: Final = "not accepted"
 ANSWER_CHARACTERS: Final = 2000
@@ -154,12 +157,30 @@ def live_bytes(connection: sqlite3.Connection) -> int:
     return (pages - free) * schema.PAGE_BYTES
 
 
-def drop_oldest(connection: sqlite3.Connection) -> int:
-    """Delete the oldest dead letters, else the oldest entries, one chunk; how many."""
-    for table, key in (("dead_letters", "id"), ("queue_entries", "_id")):
-        oldest = f"SELECT {key} FROM {table} ORDER BY {key} LIMIT {ROWS_AT_ONCE // 5}"  # noqa: S608 - our names
+def drop_down_to(
+    connection: sqlite3.Connection,
+    max_bytes: int,
+    *,
+    for_s: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Drop the oldest until the file holds less, or time is up; how many. A transaction for each chunk."""
+    dropped = 0
+    deadline = clock() + for_s
+    while (excess := live_bytes(connection) - max_bytes) > 0 and clock() < deadline:
+        count = _drop_oldest(connection, excess)
+        if not count:
+            break
+        dropped += count
+    return dropped
+
+
+def _drop_oldest(connection: sqlite3.Connection, excess_bytes: int) -> int:
+    """Delete the oldest dead letters, else the oldest entries, as many as hold those bytes, one chunk; how many."""
+    for table, key, data in (("dead_letters", "id", "entry"), ("queue_entries", "_id", "data")):
+        oldest = f"SELECT {key}, length({data}) FROM {table} ORDER BY {key} LIMIT {ROWS_AT_ONCE // 5}"  # noqa: S608 - our names
         with writing(connection):
-            ids = [row[0] for row in connection.execute(oldest)]
+            ids = list(_first_of(connection.execute(oldest), excess_bytes))
             if ids:
                 delete(connection, table, key, ids)
                 tally(connection, DROPPED, "queue full", len(ids))
@@ -167,11 +188,20 @@ def drop_oldest(connection: sqlite3.Connection) -> int:
     return 0
 
 
+def _first_of(rows: Iterable[tuple[int, int | None]], size: int) -> Generator[int]:
+    """Ids of the first rows that together have this size."""
+    for id_, length in rows:
+        yield id_
+        size -= length or 0
+        if size <= 0:
+            return
+
+
 def backlog(connection: sqlite3.Connection, waiting: int | None = None) -> Backlog:
     """What waits: from the figures, not by counting rows, unless the caller has; bytes are those of the live pages."""
     with contextlib.nullcontext() if connection.in_transaction else reading(connection):
         count = waiting if waiting is not None else _waiting_by_the_figures(connection)
-        oldest = connection.execute("SELECT timestamp FROM queue_entries ORDER BY _id LIMIT 1").fetchone()
+        oldest = connection.execute(f"SELECT {PUT_AT} FROM queue_entries ORDER BY _id LIMIT 1").fetchone()  # noqa: S608 - our words
         return Backlog(count, live_bytes(connection) if count else 0, oldest[0] if oldest else None)
 
 
@@ -205,10 +235,10 @@ def books(connection: sqlite3.Connection) -> Books:
     )
 
 
-def epoch(connection: sqlite3.Connection) -> int:
-    """Number of the books' epoch."""
-    number: int = connection.execute("SELECT epoch FROM ledger").fetchone()[0]
-    return number
+def epoch(connection: sqlite3.Connection) -> tuple[int, float]:
+    """Number of the books' epoch and when it began, which no two files have in common."""
+    number, began_at = connection.execute("SELECT epoch, epoch_began_at FROM ledger").fetchone()
+    return int(number), float(began_at)
 
 
 def activity(connection: sqlite3.Connection) -> Activity:
@@ -234,6 +264,11 @@ def report(connection: sqlite3.Connection, path: Path) -> Report:
             file_bytes=files.size_of(path),
             wal_bytes=files.wal_bytes(path),
         )
+
+
+def sqlite_version() -> tuple[int, ...]:
+    """Version of the SQLite library that this Python runs on."""
+    return sqlite3.sqlite_version_info
 
 
 def read_report(path: Path) -> Report:

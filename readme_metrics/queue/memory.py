@@ -75,7 +75,7 @@ class MemoryQueue:
     def claim(self, limit: int, max_bytes: int) -> Batch | None:
         with self._mutex:
             ids: list[int] = []
-            size = 2
+            size = 1  # "[", then each entry with its "," or "]"
             for id_, (entry, _) in self._waiting.items():
                 if id_ in self._claimed:
                     continue
@@ -88,17 +88,17 @@ class MemoryQueue:
 
     def ack(self, batch: Batch, *, errors_in_answer: bool = False) -> None:
         with self._mutex:
-            self._delivered += self._take_out(batch)
+            self._delivered += len(self._take_out(batch))
             self._hold = None
             self._rejections = 0
             self._answers_with_errors += errors_in_answer
             self._last_success_at = self._now()
 
-    def _take_out(self, batch: Batch) -> int:
+    def _take_out(self, batch: Batch) -> list[bytes]:
         self._claimed.difference_update(batch.ids)
-        gone = [entry for id_ in batch.ids if (entry := self._waiting.pop(id_, None))]
-        self._bytes -= sum(len(entry) for entry, _ in gone)
-        return len(gone)
+        gone = [self._waiting.pop(id_)[0] for id_ in batch.ids if id_ in self._waiting]
+        self._bytes -= sum(map(len, gone))
+        return gone
 
     def release(self, batch: Batch) -> None:
         with self._mutex:
@@ -106,11 +106,10 @@ class MemoryQueue:
 
     def bury(self, batch: Batch, *, status: int | None, reason: str, answer: str) -> int:
         with self._mutex:
-            for entry in batch.entries:
+            for entry in self._take_out(batch):
                 id_ = max(self._dead, default=0) + 1
                 self._dead[id_] = DeadLetter(id_, entry, status, reason, answer[:2000], self._now())
-            self._take_out(batch)
-            self._bytes += sum(map(len, batch.entries))
+                self._bytes += len(entry)
             self._rejections += bool(status)
             self._last_error_at, self._last_error = self._now(), reason
             return self._rejections
@@ -200,4 +199,4 @@ class MemoryQueue:
         pass  # there is no file
 
     def close(self) -> None:
-        pass  # what waits goes on waiting until the process ends
+        self.resign()  # what waits goes on waiting until the process ends

@@ -40,7 +40,8 @@ def set_aside(path: Path, identity: os.stat_result, *, now: Callable[[], float] 
         return False
     try:
         if path.exists() and os.path.samestat(path.stat(), identity):
-            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now()))
+            moment = now()
+            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(moment)) + f"{moment % 1:.6f}"[1:]
             for companion in reversed(COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     path.with_name(path.name + companion).rename(
@@ -65,7 +66,7 @@ def save_rows(path: Path, file: QueueFile, *, now: Callable[[], float] = time.ti
     """
     saved = 0
     for old in set_aside_files(path):
-        if now() - old.stat().st_ctime < SETTLE_S:
+        if 0 <= now() - old.stat().st_ctime < SETTLE_S:  # below 0: the clock was set back, long ago for all we know
             continue
         with contextlib.closing(sqlite3.connect(str(old), isolation_level=None)) as connection:
             for rows in _readable(connection, "SELECT _id, data, timestamp FROM queue_entries", "_id"):

@@ -93,12 +93,13 @@ def fault_of(error: sqlite3.Error) -> Fault:
     return next((fault for sign, fault in _SIGNS if sign in message), Fault.GONE)
 
 
-def connect(path: Path, *, busy_timeout_s: float, fsync: bool) -> sqlite3.Connection:
-    """Open one connection with our settings; the order of the pragmas matters before the first table exists."""
+def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
+    """Open one connection that never waits, with our settings; their order matters before the first table exists."""
     connection = sqlite3.connect(
-        str(path), timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=64
+        str(path), timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
     )
     try:
+        check_version(connection, path)  # before WAL mode, which is written into the file
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode=WAL").close()
         connection.execute(f"PRAGMA synchronous={'FULL' if fsync else 'NORMAL'}")

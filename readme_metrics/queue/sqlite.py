@@ -25,7 +25,7 @@ from readme_metrics.queue.contract import Batch, Unclaimed
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from readme_metrics.queue.contract import Hold
@@ -37,6 +37,10 @@ DRAINER_BUSY_S: Final = 1.0
 CHECKPOINT_BUSY_S: Final = 0.05
 """How long a truncating checkpoint waits for readers: writers wait with it."""
 SHRINK_ABOVE_BYTES: Final = 8 * 1024 * 1024
+SHRINK_BELOW_BYTES: Final = 1024 * 1024
+"""Live bytes that a VACUUM may copy: puts wait meanwhile."""
+ROOM_BUSY_S: Final = 0.02
+"""How long one request may drop entries for; it does so once in as many bytes as it then has to drop."""
 
 
 class _PassThrough:
@@ -71,6 +75,12 @@ class Claims:
             self.taken.discard(id_)
             self.after = min(self.after, id_ - 1)
 
+    def note_delivery(self, batch: Batch) -> None:
+        """Note that these are never to be claimed again, only to be deleted."""
+        if batch.source is self:
+            self.taken.update(batch.ids)
+            self.unbooked.extend(set(batch.ids).difference(self.unbooked))
+
     def forget_all_but_unbooked(self) -> None:
         """Note that another process may have drained meanwhile."""
         self.taken = set(self.unbooked)
@@ -83,24 +93,28 @@ class QueueFile(SQLiteQueue):
     _getter: sqlite3.Connection  # type: ignore[assignment]  # the library says None, until it has connected
     _putter: sqlite3.Connection  # type: ignore[assignment]  # likewise
 
-    def __init__(self, path: Path, claims: Claims, *, fsync: bool, epoch: int) -> None:
+    def __init__(self, path: Path, claims: Claims, *, fsync: bool, epoch: int, busy_s: float = DRAINER_BUSY_S) -> None:
         self.file = path
         self.claims = claims
         self.pid = os.getpid()
         self._fsync = fsync
         self._epoch = epoch
-        super().__init__(
-            str(path.parent), name="entries", multithreading=True, serializer=_PassThrough, db_file_name=path.name
-        )
-        self._putter.execute("PRAGMA busy_timeout=0")  # durable waits, briefly and by itself
-        self.identity = path.stat()
+        self._busy_s = busy_s
+        try:
+            super().__init__(
+                str(path.parent), name="entries", multithreading=True, serializer=_PassThrough, db_file_name=path.name
+            )
+            self._be_patient(busy_s)
+            self.identity = path.stat()
+        except BaseException:
+            self.close()
+            raise
 
     # -- what the library's own would do otherwise
 
     def _new_db_connection(self, path: str, multithreading: bool, timeout: float) -> sqlite3.Connection:  # noqa: ARG002, FBT001 - the library's signature
-        connection = schema.connect(self.file, busy_timeout_s=DRAINER_BUSY_S, fsync=self._fsync)
+        connection = schema.connect(self.file, fsync=self._fsync)
         try:
-            schema.check_version(connection, self.file)
             schema.create(connection, epoch=self._epoch)
         except BaseException:
             connection.close()
@@ -142,7 +156,7 @@ class QueueFile(SQLiteQueue):
         ids = [id_ for (id_,) in rows if id_ not in taken][:at_most]
         if not ids:
             return Unclaimed(0, None, asked=False)
-        put_at = self._getter.execute("SELECT timestamp FROM queue_entries WHERE _id = ?", ids[:1]).fetchone()
+        put_at = self._getter.execute(f"SELECT {ledger.PUT_AT} FROM queue_entries WHERE _id = ?", ids[:1]).fetchone()  # noqa: S608 - our words
         asked = self._getter.execute("SELECT asked_up_to >= ? FROM ledger", ids[:1]).fetchone()
         return Unclaimed(len(ids), put_at[0] if put_at else None, asked=bool(asked[0]))
 
@@ -151,14 +165,15 @@ class QueueFile(SQLiteQueue):
         ids: list[int] = []
         entries: list[bytes] = []
         unreadable: list[int] = []
-        size = 2
+        size = 1  # "[", then each entry with its "," or "]"
         rows = self._getter.execute(
-            "SELECT _id, data FROM queue_entries WHERE _id > ? ORDER BY _id", (self.claims.after,)
+            "SELECT _id, CASE typeof(data) WHEN 'blob' THEN data END FROM queue_entries WHERE _id > ? ORDER BY _id",
+            (self.claims.after,),
         )
         for id_, entry in rows:
             if id_ in self.claims.taken:
                 continue
-            if not isinstance(entry, bytes):
+            if entry is None:
                 unreadable.append(id_)
                 continue
             size += len(entry) + 1
@@ -170,13 +185,13 @@ class QueueFile(SQLiteQueue):
                 break
         rows.close()
         if unreadable:
-            self.bury(unreadable, [None] * len(unreadable), status=None, reason="the row cannot be read", answer="")
+            self._bury(dict.fromkeys(unreadable), status=None, reason="the row cannot be read", answer="")
         self.claims.take(ids)
-        return Batch(tuple(ids), tuple(entries)) if ids else None
+        return Batch(tuple(ids), tuple(entries), self.claims) if ids else None
 
-    def ack(self, ids: list[int], *, errors_in_answer: bool, now: Callable[[], float] = time.time) -> None:
+    def ack(self, batch: Batch, *, errors_in_answer: bool, now: Callable[[], float] = time.time) -> None:
         """Delete delivered rows and book them; on an error they are remembered as delivered, and it is raised."""
-        self.claims.unbooked.extend(ids)
+        self.claims.note_delivery(batch)
         self.settle(errors_in_answer=errors_in_answer, now=now)
 
     def settle(self, *, errors_in_answer: bool = False, now: Callable[[], float] = time.time) -> None:
@@ -192,26 +207,35 @@ class QueueFile(SQLiteQueue):
             errors_in_answer = False
 
     def bury(
+        self, batch: Batch, *, status: int | None, reason: str, answer: str, now: Callable[[], float] = time.time
+    ) -> int:
+        """Move claimed rows to the dead letters; how many lone rejections in a row that makes."""
+        if batch.source is self.claims:
+            rows = dict(zip(batch.ids, batch.entries, strict=True))
+            self._bury(rows, status=status, reason=reason, answer=answer, now=now)
+        return ledger.activity(self._getter).rejections_in_a_row
+
+    def _bury(
         self,
-        ids: list[int],
-        entries: Sequence[bytes | None],
+        rows: Mapping[int, bytes | None],
         *,
         status: int | None,
         reason: str,
         answer: str,
         now: Callable[[], float] = time.time,
-    ) -> int:
-        """Move rows to the dead letters; how many lone rejections in a row that makes."""
+    ) -> None:
+        """Move rows to the dead letters, but for those that were dropped meanwhile: nobody is booked twice."""
         with ledger.writing(self._getter):
-            for entry in entries:
-                ledger.write_dead_letter(self._getter, entry, status=status, reason=reason, answer=answer, now=now())
-            ledger.delete(self._getter, "queue_entries", "_id", ids)
+            for id_, entry in rows.items():
+                if ledger.delete(self._getter, "queue_entries", "_id", [id_]):
+                    ledger.write_dead_letter(
+                        self._getter, entry, status=status, reason=reason, answer=answer, now=now()
+                    )
             self._getter.execute(
                 "UPDATE ledger SET rejections_in_a_row = rejections_in_a_row + ?", (int(bool(status)),)
             )
             self._getter.execute("UPDATE ledger SET last_error = ?, last_error_at = ?", (reason, now()))
-        self.claims.taken.difference_update(ids)
-        return ledger.activity(self._getter).rejections_in_a_row
+        self.claims.taken.difference_update(rows)
 
     def hold(self, now: float) -> Hold | None:
         """Read the hold; where the clock was set back, cut it to its own length."""
@@ -232,32 +256,28 @@ class QueueFile(SQLiteQueue):
 
     # -- housekeeping, under action_lock, by the drainer only
 
-    def make_room(self, max_bytes: int, *, once: bool) -> int:
-        """Drop the oldest dead letters, then the oldest entries, until the file holds less; how many.
-
-        ``once``: at most one chunk, on the connection that never waits: a request may do it.
-        """
-        if once:
-            with self.tran_lock:
-                above = ledger.live_bytes(self._putter) > max_bytes
-                return ledger.drop_oldest(self._putter) if above else 0
-        dropped = 0
-        while ledger.live_bytes(self._getter) > max_bytes and (count := ledger.drop_oldest(self._getter)):
-            dropped += count
-        return dropped
+    def make_room(self, max_bytes: int) -> int:
+        """Drop the oldest dead letters, then the oldest entries, until the file holds less; how many."""
+        return ledger.drop_down_to(self._getter, max_bytes)
 
     def checkpoint(self, *, truncate: bool) -> None:
         """Move the WAL into the file; truncating also gives its bytes back, and makes writers wait meanwhile."""
-        self._getter.execute(f"PRAGMA busy_timeout={int(CHECKPOINT_BUSY_S * 1000)}")
-        try:
-            self._getter.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchone()
+        self._getter.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if not truncate:
+            return
+        self._be_patient(CHECKPOINT_BUSY_S)
+        try:  # little is left to move by now, which writers wait for
+            self._getter.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
-            self._getter.execute(f"PRAGMA busy_timeout={int(DRAINER_BUSY_S * 1000)}")
+            self._be_patient(self._busy_s)
+
+    def _be_patient(self, busy_s: float) -> None:
+        self._getter.execute(f"PRAGMA busy_timeout={int(busy_s * 1000)}").close()
 
     def shrink(self) -> bool:
         """Give the file's bytes back where next to nothing is left in it; whether it did."""
         size = files.size_of(self.file)
-        if size <= SHRINK_ABOVE_BYTES or ledger.live_bytes(self._getter) > size // 8:
+        if size <= SHRINK_ABOVE_BYTES or ledger.live_bytes(self._getter) > SHRINK_BELOW_BYTES:
             return False
         self._getter.execute("VACUUM")
         return True
@@ -272,13 +292,19 @@ class QueueFile(SQLiteQueue):
         """Store dead letters of a salvaged file; they never passed this file's sequence."""
         with ledger.writing(self._getter):
             self._getter.executemany(
-                "INSERT INTO dead_letters (entry, status, reason, answer, buried_at) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO dead_letters (entry, status, reason, answer, buried_at) "
+                "VALUES (?, ?, COALESCE(?, ''), COALESCE(?, ''), COALESCE(?, 0))",
                 [row[1:] for row in rows],
             )
             self._getter.execute("UPDATE ledger SET carried = carried + ?", (len(rows),))
         return len(rows)
 
     # -- anyone's, on the connection that never waits
+
+    def make_room_briefly(self, max_bytes: int) -> int:
+        """Drop as ``make_room`` does, for a short while: a request may do it."""
+        with self.tran_lock:
+            return ledger.drop_down_to(self._putter, max_bytes, for_s=ROOM_BUSY_S)
 
     def put_many(self, entries: list[bytes], now: Callable[[], float] = time.time) -> None:
         """Store entries that waited in memory, in one transaction."""
