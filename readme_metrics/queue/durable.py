@@ -51,8 +51,6 @@ LOOK_EVERY_S: Final = 0.1
 STRANGER_WAIT_S: Final = 0.25
 STRANGER_WAIT_GEVENT_S: Final = 0.05
 """How long the first request waits for a locked file; under gevent the whole process waits with it."""
-OTHERS_WAIT_S: Final = 0.02
-"""How long a request waits while another one has been waiting: siblings' transactions are shorter than this."""
 SPIN_S: Final = 0.0001
 """Pause between two tries: a sibling's put holds the write lock for about 20 µs."""
 OPENING_SPIN_S: Final = 0.001
@@ -111,7 +109,6 @@ class SqliteQueue:
         self._failed_openings = 0
         self._wal_bytes = 0
         self._stranger = False
-        self._waiting_since: float | None = None
         self._opening = threading.RLock()
         self._office = threading.Lock()
         self._spilling = threading.Lock()
@@ -165,25 +162,18 @@ class SqliteQueue:
         self._stranger = False
 
     def _wait_and_insert(self, file: QueueFile, entry: bytes) -> None:
-        """Wait for siblings, who are quick; the first to wait in vain has met a stranger, and the next don't wait."""
-        now = self._clock()
-        first = self._waiting_since is None
-        if first:
-            self._waiting_since = now
-        deadline = now + (self._stranger_wait_s() if first else OTHERS_WAIT_S)
-        try:
-            while True:
-                self._sleep(SPIN_S)
-                try:
-                    file.put(entry)
-                except sqlite3.OperationalError as error:
-                    if fault_of(error) is not Fault.LOCKED or self._clock() > deadline:
-                        raise
-                else:
-                    return
-        finally:
-            if first:
-                self._waiting_since = None
+        """Wait for siblings, whose checkpoints may take a while; whoever first waits in vain has met a stranger."""
+        deadline = self._clock() + self._stranger_wait_s()
+        while True:
+            self._sleep(SPIN_S)
+            try:
+                file.put(entry)
+            except sqlite3.OperationalError as error:
+                # Another thread may have met the stranger meanwhile: nobody waits on, and who comes now doesn't wait.
+                if fault_of(error) is not Fault.LOCKED or self._stranger or self._clock() > deadline:
+                    raise
+            else:
+                return
 
     @staticmethod
     def _stranger_wait_s() -> float:
@@ -226,6 +216,8 @@ class SqliteQueue:
     def _look(self) -> QueueFile | None:
         """See that the file, its volume and its WAL are what they should be; open it where it is not open."""
         self._notice_fork()
+        if self._unavailable is not None:
+            raise self._unavailable
         if not self._opening.acquire(timeout=self._patience_s()):
             return self._file  # another thread is at it
         try:

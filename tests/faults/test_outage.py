@@ -29,7 +29,6 @@ from tests.metrics_server import (
 )
 
 if TYPE_CHECKING:
-
     from readme_metrics.queue.contract import Hold
     from tests.metrics_server import Behaviour, Call
 
