@@ -126,6 +126,7 @@ def purge_command(*, place: Place, as_json: bool, ids: tuple[int, ...], yes: boo
 @contextlib.contextmanager
 def _queue(place: Place) -> Generator[DurableQueue | None]:
     """The queue, open; None where there is none yet. What is no queue file of ours is not touched."""
+    refuse_wrong_user(place)
     file = place.only_file()
     refuse_wrong_user(place, file)
     if holds_nothing(file):

@@ -84,8 +84,10 @@ def flush_command(
     --json prints directory, queue, ended, waiting, delivered, dead, took_s, hold (null, or until, length_s, kind,
     reason, timeout_s), other_queues (each with path and waiting), exit_status.
     """
+    if file_name is None:
+        refuse_wrong_user(place)  # before a key is missed: sudo has taken it out of the environment
     file = place.file if file_name is None else _named_file(place, file_name)
-    foreign = file_name is not None and file.name != place.file.name
+    foreign = file.name != place.file.name
     place = dataclasses.replace(place, directory=file.parent)
     refuse_wrong_user(place, file)
     if foreign:
