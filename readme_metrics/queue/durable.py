@@ -54,7 +54,7 @@ STRANGER_WAIT_GEVENT_S: Final = 0.05
 SPIN_S: Final = 0.0001
 """Pause between two tries: a sibling's put holds the write lock for about 20 µs."""
 OPENING_SPIN_S: Final = 0.001
-OPENING_TRIES: Final = 3
+MOST_FAILURES: Final = 3
 
 
 def _gevent_runs() -> bool:
@@ -106,7 +106,7 @@ class SqliteQueue:
         self._refusing: NotAccepted | None = None
         self._look_at = 0.0
         self._unlooked_bytes = 0
-        self._failed_openings = 0
+        self._failures = 0
         self._wal_bytes = 0
         self._stranger = False
         self._opening = threading.RLock()
@@ -160,6 +160,7 @@ class SqliteQueue:
                 raise
             self._wait_and_insert(file, entry)
         self._stranger = False
+        self._failures = 0
 
     def _wait_and_insert(self, file: QueueFile, entry: bytes) -> None:
         """Wait for siblings, whose checkpoints may take a while; whoever first waits in vain has met a stranger."""
@@ -252,7 +253,6 @@ class SqliteQueue:
                 raise
             except OSError as error:  # removed or replaced while we looked
                 raise sqlite3.OperationalError(str(error)) from error
-            self._failed_openings = 0
         return self._file
 
     def _prepared(self) -> Path:
@@ -306,11 +306,13 @@ class SqliteQueue:
         elif fault is Fault.LOCKED:
             self._met_stranger()
         else:
-            self._failed_openings += 1
-            if self._failed_openings >= OPENING_TRIES:
-                self._unavailable = QueueUnavailable(
-                    f"the queue's file {self.path} cannot be opened ({error}): {files.FIX}"
-                )
+            self._failed(error)
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        """Count failures that nothing explains; so many with no success between cannot be mended."""
+        self._failures += 1
+        if self._failures >= MOST_FAILURES:
+            self._unavailable = QueueUnavailable(f"the queue's file {self.path} cannot be used ({error}): {files.FIX}")
 
     def _obstacle(self) -> NotAccepted | None:
         """What stands against storing entries now."""
@@ -401,6 +403,11 @@ class SqliteQueue:
         if fault is Fault.LOCKED:
             self._met_stranger()
             return False
+        if self._file is not file:
+            return True  # closed meanwhile, for a fork or by another thread
+        if file.moved():
+            self._lost(file)
+            return True
         if fault is Fault.FULL:
             self._look_at = self._clock() + LOOK_EVERY_S
             self._refusing = NotAccepted("no space", f"no space left for the queue's file {self.path}")
@@ -408,6 +415,7 @@ class SqliteQueue:
         if fault is Fault.CORRUPT:
             return self._set_aside(file.file, file)
         self._close_file(file)
+        self._failed(error)
         return True
 
     def _met_stranger(self) -> None:
@@ -504,16 +512,19 @@ class SqliteQueue:
                     file = self._open()
                 except sqlite3.Error as error:
                     self._opening_failed(error)
-                    raise self._failed(error) from error
+                    raise self._trouble(error) from error
             try:
                 with file.action_lock:
-                    return action(file)
+                    done = action(file)
             except sqlite3.Error as error:
-                if last or not self._met(error, file):
-                    raise self._failed(error) from error
+                if not self._met(error, file) or last:
+                    raise self._trouble(error) from error
+            else:
+                self._failures = 0
+                return done
         raise AssertionError("unreachable: the second try returned or raised")
 
-    def _failed(self, error: sqlite3.Error) -> QueueError:
+    def _trouble(self, error: sqlite3.Error) -> QueueError:
         return QueueError(f"the queue's file {self.path}: {error}")
 
     def unclaimed(self, at_most: int) -> Unclaimed:

@@ -83,6 +83,8 @@ _SIGNS: Final = (
     ("malformed", Fault.CORRUPT),
     ("not a database", Fault.CORRUPT),
     ("corrupt", Fault.CORRUPT),
+    ("unsupported file format", Fault.CORRUPT),
+    ("readonly", Fault.CORRUPT),  # says the header; that the file can be written was seen before it was opened
 )
 """By message: Python 3.10 shows no error code, and the messages are the same in every SQLite."""
 
