@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
+from readme_metrics import forks
 from readme_metrics.guard import Guard
 from readme_metrics.in_flight import InFlight, Limits
 from readme_metrics.queue.contract import Hold
@@ -98,10 +99,15 @@ class Drain:
         self._now = now
         self._began_at = now()
         self._clock = clock
-        self._one_at_a_time = threading.Lock()
-        self._unsettled: dict[int, Batch] = {}
         self._stopped_for: str | None = None
         self._warnings = Guard("reading an answer", "nothing")
+        self._begin()
+        forks.watch(self)
+
+    def _begin(self) -> None:
+        """All that belongs to one process."""
+        self._one_at_a_time = threading.Lock()
+        self._unsettled: dict[int, Batch] = {}
 
     def due_in_s(self) -> float | None:
         """Seconds until something must be sent; 0: now; None: nothing waits."""
@@ -251,6 +257,18 @@ class Drain:
     def _say_resumed(self) -> None:
         self._stopped_for = None
         logger.warning("delivery resumes: %d entries waited", self._queue.backlog().count)
+
+    # -- forks
+
+    def before_fork(self) -> None:
+        """Nothing: what is in flight stays the parent's."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing: the drain goes on."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: a thread that drains exists in the parent only, and its lock would stay taken here for ever."""
+        self._begin()
 
 
 def _all_rejected(last: Verdict) -> Verdict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -35,9 +34,6 @@ SERVER_LAG_S = 1.0
 """A busy server may come so late to what a process sent before its death."""
 OPTIONS = {"buffer_length": BATCH_LENGTH, "flush_interval": 0.2, "timeout": 2, "denylist": ["password"]}
 full_only = pytest.mark.skipif(not FULL, reason="at full size only: scripts/faults")
-needs_flush = pytest.mark.skipif(
-    importlib.util.find_spec("readme_metrics.flush") is None, reason="there is no flush command yet"
-)
 
 
 def size(quick: int, full: int) -> int:
@@ -56,6 +52,8 @@ class Bench:
         self.points.mkdir()
         self.log = directory / "app.log"
         self.interruptions: list[Interruption] = []
+        self.answered: list[str] = []
+        """Entries whose answers came whole to others than ``clients``."""
         self._apps: list[AppServer] = []
         self._clients: list[Clients] = []
         self._flushes: list[subprocess.Popen[str]] = []
@@ -155,7 +153,7 @@ class Bench:
         self.end()
         path = oracle.queue_file(self.queue)
         posts = self.server.posts
-        answered = [entry_id for clients in self._clients for entry_id in clients.ids]
+        answered = [*self.answered, *(entry_id for clients in self._clients for entry_id in clients.ids)]
         finding, books = oracle.examine(scenario, answered=answered, posts=posts, path=path, runs=runs)
         finding.note()
         times = oracle.taken_at(posts)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from readme_metrics.drain import WIDTH, Ending
-from tests.faults.conftest import FULL, Bench, full_only, needs_flush, size
+from tests.faults.conftest import FULL, Bench, full_only, size
 from tests.faults.hours import ENTRIES, HOUR_S, Hours
 from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import (
@@ -223,7 +223,6 @@ def test_a_server_that_answers_late_is_given_the_time_and_the_queue_empties(benc
 # -- and the flush command
 
 
-@needs_flush
 def test_flush_obeys_a_hold_and_force_ends_it(bench: Bench) -> None:
     app = bench.app(gunicorn()).start()
     bench.server.behave(answer(503, {"Retry-After": "600"}))
@@ -242,7 +241,6 @@ def test_flush_obeys_a_hold_and_force_ends_it(bench: Bench) -> None:
     bench.judge("flush: obeys a hold, --force ends it")
 
 
-@needs_flush
 def test_flush_tells_a_refused_key_apart(bench: Bench) -> None:
     app = bench.app(gunicorn()).start()
     bench.server.behave(answer(401))
@@ -258,7 +256,6 @@ def test_flush_tells_a_refused_key_apart(bench: Bench) -> None:
     bench.judge("flush: a refused key")
 
 
-@needs_flush
 def test_force_beside_a_running_app_sends_within_two_seconds(bench: Bench) -> None:
     app = bench.app(FOUR_WORKERS).start()
     bench.server.behave(answer(503, {"Retry-After": "600"}))
