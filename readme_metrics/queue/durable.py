@@ -207,8 +207,9 @@ class SqliteQueue:
                 file.put_many(entries, self._now)
                 self._spill.forget(len(entries))
                 if once:
-                    return
-            self._hush("locked", "the queue's file is free again: what waited in memory is stored")
+                    break
+            if not self._spill:
+                self._hush("locked", "the queue's file is free again: what waited in memory is stored")
         finally:
             self._spilling.release()
 
@@ -653,5 +654,5 @@ class SqliteQueue:
         try:
             yield
         except sqlite3.Error as error:
-            if fault_of(error) is not Fault.LOCKED or self._clock() > until:
+            if fault_of(error) is not Fault.LOCKED or self._clock() >= until:
                 raise

@@ -1,0 +1,578 @@
+"""Dangers of one file that many processes write: strangers, siblings, its log, its size, rows that cannot be read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
+from readme_metrics.queue import durable, files, ledger
+from readme_metrics.queue.contract import Hold
+from tests.queues import (
+    MIB,
+    Clock,
+    drained,
+    entries,
+    entry,
+    finished,
+    put_all,
+    python,
+    rows,
+    sqlite_queue,
+    stranger,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from readme_metrics.queue.durable import SqliteQueue
+
+PUTTER = """
+import sys
+from pathlib import Path
+from readme_metrics.queue.durable import SqliteQueue
+path, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+queue = SqliteQueue(path, max_bytes=64 << 20)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(first, first + count):
+    queue.put(b'{"_id": %d, "body": ""}' % number)
+queue.close()
+"""
+DRAINER = """
+import sys
+from pathlib import Path
+from readme_metrics.queue.durable import SqliteQueue
+queue = SqliteQueue(Path(sys.argv[1]), max_bytes=64 << 20)
+assert queue.elect()
+print("drains", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture(autouse=True)
+def impatient_drainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drainer waits for a lock in SQLite, on the real clock."""
+    monkeypatch.setattr(durable, "DRAINER_BUSY_S", 0.01)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "queue.sqlite"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(path: Path, clock: Clock) -> Iterator[SqliteQueue]:
+    made = sqlite_queue(path, clock=clock, sleep=clock.sleep)
+    made.put(b"first")
+    yield made
+    made.close()
+
+
+def timed(clock: Clock, queue: SqliteQueue, what: bytes) -> float:
+    began = clock()
+    queue.put(what)
+    return clock() - began
+
+
+# -- a stranger
+
+
+def test_the_first_request_waits_briefly_for_a_stranger_and_the_others_not_at_all(
+    queue: SqliteQueue, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stranger(path):
+        assert 0.25 <= timed(clock, queue, entry(1)) < 0.26
+        assert {0.0} == {timed(clock, queue, entry(number)) for number in range(2, 50)}
+        assert 49 == queue.kept_in_memory
+    assert 1 == len(caplog.records)
+    assert "is locked by another program" in caplog.text
+
+
+def test_under_gevent_where_the_whole_process_waits_the_first_request_waits_less(
+    queue: SqliteQueue, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkey = type(sys)("gevent.monkey")
+    monkey.is_module_patched = lambda _: True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gevent.monkey", monkey)
+    with stranger(path):
+        assert 0.05 <= timed(clock, queue, entry(1)) < 0.06
+
+
+def test_what_waited_in_memory_is_written_by_the_next_puts_when_the_file_is_free(
+    queue: SqliteQueue, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stranger(path):
+        put_all(queue, entries(1200))
+    put_all(queue, [b"a", b"b", b"c"])
+    assert 0 < queue.kept_in_memory
+    put_all(queue, [b"d", b"e"])
+    assert 0 == queue.kept_in_memory
+    assert sorted([b"first", *entries(1200), b"a", b"b", b"c", b"d", b"e"]) == sorted(drained(queue))
+    assert "is free again" in caplog.messages[-1]
+
+
+def test_what_waited_in_memory_is_written_without_traffic(queue: SqliteQueue, path: Path) -> None:
+    with stranger(path):
+        put_all(queue, entries(1200))
+        queue.tend()
+        assert 1200 == queue.kept_in_memory
+    queue.tend()
+    assert 0 == queue.kept_in_memory
+    assert [b"first", *entries(1200)] == drained(queue)
+
+
+def test_what_waited_in_memory_is_written_before_the_process_leaves(queue: SqliteQueue, path: Path) -> None:
+    with stranger(path):
+        put_all(queue, entries(3))
+    queue.close()
+    assert [b"first", *entries(3)] == rows(path)
+
+
+def test_what_cannot_be_written_before_the_process_leaves_is_told(
+    queue: SqliteQueue, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stranger(path):
+        put_all(queue, entries(3))
+        queue.close()
+    assert f"3 entries could not be stored in {path}: database is locked" == caplog.messages[-1]
+
+
+def test_the_memory_for_that_is_bounded_and_what_it_refuses_is_counted_in_the_file_later(
+    path: Path, clock: Clock
+) -> None:
+    queue = sqlite_queue(path, clock=clock, sleep=clock.sleep, spill_bytes=1000)
+    queue.put(b"first")
+    with stranger(path):
+        queue.put(b"x" * 600)
+        for _ in range(2):
+            with pytest.raises(NotAccepted) as refusal:
+                queue.put(b"x" * 600)
+            assert "file locked" == refusal.value.reason
+        queue.put(b"x" * 300)
+    clock.sleep(1)
+    put_all(queue, [b"a", b"b"])
+    books = queue.report().books
+    assert {"file locked": 2} == books.not_accepted
+    assert (5, True) == (books.accepted, books.balanced)
+    queue.close()
+
+
+def test_a_stranger_that_holds_the_file_when_it_is_first_opened_costs_no_more(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, sleep=clock.sleep)
+    with stranger(path, "PRAGMA locking_mode=EXCLUSIVE") as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        assert 0.25 <= timed(clock, queue, entry(0)) < 0.26
+        for number in range(1, 20):
+            assert 0.0 == timed(clock, queue, entry(number))
+            clock.sleep(0.11)
+        queue.tend()
+        with pytest.raises(QueueError, match="locked"):
+            queue.claim(1, 100)
+        assert time.monotonic() - began < 2
+    clock.sleep(1)
+    queue.tend()
+    assert entries(20) == drained(queue)
+    queue.close()
+
+
+def test_a_process_that_opened_nothing_yet_writes_what_it_has_in_memory_when_it_leaves(path: Path) -> None:
+    clock = Clock()
+    queue = sqlite_queue(path, clock=clock, sleep=clock.sleep)
+    with stranger(path, "BEGIN EXCLUSIVE"):
+        put_all(queue, entries(3))
+    queue.close()
+    assert entries(3) == rows(path)
+
+
+def test_a_stranger_that_goes_while_the_first_request_waits_costs_only_that(
+    queue: SqliteQueue, path: Path, clock: Clock
+) -> None:
+    with stranger(path) as other:
+
+        def leave_after_a_while(seconds: float) -> None:
+            clock.sleep(seconds)
+            if clock() > 1000.1 and other.in_transaction:
+                other.execute("COMMIT")
+
+        queue._sleep = leave_after_a_while
+        queue.put(entry(1))
+        assert 0 == queue.kept_in_memory
+    assert [b"first", entry(1)] == drained(queue)
+
+
+def test_what_was_delivered_while_a_stranger_holds_the_file_is_remembered_and_not_claimed_again(
+    queue: SqliteQueue, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_all(queue, entries(3))
+    assert queue.elect()
+    batch = queue.claim(2, 1000)
+    assert batch is not None
+    with stranger(path):
+        queue.ack(batch)
+        queue.ack(batch)
+        queue.resign()
+        assert queue.elect()
+        again = queue.claim(10, 1000)
+        assert again is not None
+        assert entries(3)[1:] == list(again.entries)
+        assert 0 == queue.report().books.delivered
+        assert 2 == len(caplog.records)
+    queue.tend()
+    books = queue.report().books
+    assert (2, 2, True) == (books.delivered, books.waiting, books.balanced)
+    assert "delivered entries are deleted" == caplog.messages[-1]
+
+
+def test_a_hold_is_read_while_a_stranger_writes_though_the_clock_was_set_back(path: Path) -> None:
+    queue = sqlite_queue(path)
+    queue.set_hold(Hold(time.time() + 50, 60, "later", "503"))
+    with stranger(path):
+        assert queue.hold() is not None
+        assert queue.report().hold is not None
+    queue.close()
+
+
+# -- siblings
+
+
+def test_threads_that_put_at_once_all_store(path: Path) -> None:
+    queue = sqlite_queue(path)
+    threads = [
+        threading.Thread(target=put_all, args=(queue, [entry(number) for number in range(first, first + 2000)]))
+        for first in (0, 2000)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(entries(4000)) == sorted(drained(queue))
+    queue.close()
+
+
+def test_many_processes_open_one_new_file_and_put_while_one_drains_and_none_is_lost_or_taken_for_a_stranger(
+    path: Path,
+) -> None:
+    putters = [python(PUTTER, path, first, 500) for first in range(0, 2000, 500)]
+    for putter in putters:
+        assert putter.stdout is not None
+        assert "ready\n" == putter.stdout.readline()
+    queue = sqlite_queue(path)
+    for putter in putters:
+        assert putter.stdin is not None
+        putter.stdin.write("\n")
+        putter.stdin.flush()
+    assert queue.elect()
+    found: list[bytes] = []
+    while any(putter.poll() is None for putter in putters):
+        found += drained(queue)
+        queue.tend()
+    for putter in putters:
+        assert "" == finished(putter)
+    found += drained(queue)
+    assert sorted(entries(2000)) == sorted(found)
+    books = queue.report().books
+    assert (2000, 2000, True) == (books.accepted, books.delivered, books.balanced)
+    queue.close()
+
+
+def test_a_request_meets_a_sibling_in_the_middle_of_a_write_and_waits_for_it(
+    queue: SqliteQueue, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stranger(path) as sibling:
+
+        def commit_at_the_third_try(seconds: float) -> None:
+            clock.sleep(seconds)
+            if clock() > 1000 + 2.5 * durable.SPIN_S and sibling.in_transaction:
+                sibling.execute("COMMIT")
+
+        queue._sleep = commit_at_the_third_try
+        queue.put(entry(1))
+    assert [] == caplog.records
+    assert [b"first", entry(1)] == drained(queue)
+
+
+def test_what_another_process_buried_or_dropped_meanwhile_is_booked_once(queue: SqliteQueue, path: Path) -> None:
+    put_all(queue, entries(3))
+    batch = queue.claim(4, 1000)
+    assert batch is not None
+    with closing(sqlite3.connect(path, isolation_level=None)) as sibling, ledger.writing(sibling):
+        ledger.delete(sibling, "queue_entries", "_id", batch.ids[:2])
+        ledger.tally(sibling, ledger.DROPPED, "queue full", 2)
+    one, other = batch.halves()
+    queue.bury(one, status=400, reason="400", answer="")
+    queue.ack(other)
+    books = queue.report().books
+    assert (0, 2, {"queue full": 2}, True) == (books.dead, books.delivered, books.dropped, books.balanced)
+
+
+# -- the write-ahead log
+
+
+def test_a_log_that_nobody_looks_after_is_truncated_by_a_put(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, wal_limit_bytes=MIB)
+    greatest = 0
+    for number in range(300):
+        queue.put(entry(number, 2000))
+        greatest = max(greatest, files.wal_bytes(path))
+        clock.sleep(0.11)
+    assert MIB < greatest < 1.1 * MIB
+    assert queue.report().drainer is None
+    queue.close()
+
+
+def test_a_log_that_our_own_flusher_has_no_time_for_is_truncated_by_a_put(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, wal_limit_bytes=MIB)
+    assert queue.elect()
+    greatest = 0
+    for number in range(300):
+        queue.put(entry(number, 2000))
+        greatest = max(greatest, files.wal_bytes(path))
+        clock.sleep(0.11)
+    assert 1.5 * MIB < greatest < 1.6 * MIB
+    assert queue.report().drainer is not None
+    queue.close()
+
+
+def test_the_drainer_truncates_a_log_above_its_limit_and_an_idle_one(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, wal_limit_bytes=MIB)
+    assert queue.elect()
+    put_all(queue, [entry(number, 2000) for number in range(100)])
+    assert files.wal_bytes(path) > MIB
+    queue.tend()
+    assert 0 == files.wal_bytes(path)
+    queue.put(entry(1))
+    queue.tend(idle=True)
+    assert files.wal_bytes(path) > 0
+    queue.tend(idle=True)
+    assert 0 == files.wal_bytes(path)
+    queue.close()
+
+
+def test_who_is_no_drainer_leaves_the_log_alone(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, wal_limit_bytes=MIB)
+    put_all(queue, entries(10))
+    before = files.wal_bytes(path)
+    queue.tend(idle=True)
+    queue.tend(idle=True)
+    assert before == files.wal_bytes(path)
+    queue.close()
+
+
+def test_behind_a_frozen_drainer_entries_are_refused_counted_and_the_process_is_named(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = sqlite_queue(path, clock=clock, wal_limit_bytes=MIB)
+    with python(DRAINER, path) as drainer:
+        assert drainer.stdout is not None
+        assert "drains\n" == drainer.stdout.readline()
+        os.kill(drainer.pid, signal.SIGSTOP)
+        stored = 0
+        while files.wal_bytes(path) <= 2 * MIB:
+            queue.put(entry(stored, 2000))
+            stored += 1
+        clock.sleep(1)
+        for _ in range(3):
+            with pytest.raises(NotAccepted, match=f"process {drainer.pid} drains it and does not move") as refusal:
+                queue.put(entry(0))
+            assert "WAL limit" == refusal.value.reason
+        assert 1 == len([record for record in caplog.records if record.levelno == logging.ERROR])
+        drainer.kill()
+    clock.sleep(1)
+    queue.put(entry(stored))
+    clock.sleep(1)
+    queue.put(entry(stored + 1))
+    books = queue.report().books
+    assert ({"WAL limit": 3}, stored + 2, True) == (books.not_accepted, books.waiting, books.balanced)
+    assert "entries are stored again" in caplog.text
+    queue.close()
+
+
+# -- its size
+
+
+def test_above_its_bound_the_oldest_entries_are_dropped_counted_and_said_once(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = sqlite_queue(path, clock=clock, max_bytes=MIB)
+    put_all(queue, [entry(number, 2000) for number in range(2000)])
+    books = queue.report().books
+    assert books.balanced
+    assert books.dropped["queue full"] + books.waiting == 2000
+    assert 0.7 * MIB < queue.backlog().size_bytes < 1.2 * MIB
+    assert entry(1999, 2000) == drained(queue)[-1]
+    assert 1 == len(caplog.records)
+    assert "more than max_queue_bytes" in caplog.text
+    queue.close()
+
+
+def test_small_entries_are_bounded_too_though_nobody_drains(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, max_bytes=MIB)
+    put_all(queue, [entry(number) for number in range(30_000)])
+    assert queue.backlog().size_bytes < 1.2 * MIB
+    queue.close()
+
+
+def test_large_entries_make_no_more_room_than_is_needed(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, max_bytes=MIB)
+    put_all(queue, [entry(number, 100_000) for number in range(20)])
+    assert queue.elect()
+    queue.tend()
+    assert 0.7 * MIB < queue.backlog().size_bytes <= MIB
+    queue.close()
+
+
+def test_dead_letters_are_dropped_before_entries(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, max_bytes=MIB)
+    put_all(queue, [entry(number, 100_000) for number in range(8)])
+    batch = queue.claim(4, MIB)
+    assert batch is not None
+    queue.bury(batch, status=400, reason="400", answer="")
+    put_all(queue, [entry(number, 100_000) for number in range(8, 12)])
+    assert queue.elect()
+    queue.tend()
+    books = queue.report().books
+    assert 8 == books.waiting
+    assert books.dead < 4
+    assert {"queue full": 4 - books.dead} == books.dropped
+    assert books.balanced
+    queue.close()
+
+
+def test_a_batch_in_flight_may_be_dropped_and_is_booked_once(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, max_bytes=MIB)
+    put_all(queue, [entry(number, 100_000) for number in range(8)])
+    batch = queue.claim(4, MIB)
+    assert batch is not None
+    put_all(queue, [entry(number, 100_000) for number in range(8, 20)])
+    older, newer = batch.halves()
+    queue.ack(older)
+    queue.bury(newer, status=400, reason="400", answer="")
+    assert queue.report().books.balanced
+    queue.close()
+
+
+def test_a_file_that_was_large_shrinks_when_it_is_idle_and_empty(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock)
+    put_all(queue, [entry(number, 100_000) for number in range(100)])
+    assert queue.elect()
+    queue.tend()
+    drained(queue)
+    for _ in range(4):
+        queue.tend(idle=True)
+    assert files.size_of(path) < MIB
+    assert 0 == files.wal_bytes(path)
+    queue.put(entry(1))
+    assert 101 == queue.report().books.accepted
+    queue.close()
+
+
+# -- rows that cannot be read
+
+
+@pytest.mark.parametrize("data", ["NULL", "'text'", "CAST(x'ff' AS TEXT)", "7", "1.5"])
+def test_a_row_that_cannot_be_read_is_buried_and_not_in_the_way(queue: SqliteQueue, path: Path, data: str) -> None:
+    queue.put(entry(1))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(f"UPDATE queue_entries SET data = {data} WHERE _id = 1")
+    assert [entry(1)] == drained(queue)
+    [letter] = queue.dead_letters()
+    assert (b"", None, "the row cannot be read") == (letter.entry, letter.status, letter.reason)
+    assert queue.report().books.balanced
+    assert 1 == queue.requeue([letter.id])
+    assert [] == drained(queue)
+    assert 1 == queue.purge([letter.id for letter in queue.dead_letters()])
+
+
+@pytest.mark.parametrize("timestamp", ["NULL", "'never'", "x'00ff'", "CAST(x'ff' AS TEXT)"])
+def test_a_time_that_cannot_be_read_is_not_in_the_way(queue: SqliteQueue, path: Path, timestamp: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(f"UPDATE queue_entries SET timestamp = {timestamp} WHERE _id = 1")
+    assert queue.unclaimed(1).oldest_at in {None, 0.0}
+    assert queue.backlog().oldest_at in {None, 0.0}
+    assert [b"first"] == drained(queue)
+
+
+def test_only_unreadable_rows_give_no_batch_and_leave(queue: SqliteQueue, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE queue_entries SET data = 1")
+    assert queue.claim(10, 1000) is None
+    assert 0 == queue.unclaimed(10).count
+
+
+# -- opening and closing
+
+
+def test_nothing_is_opened_before_the_first_use(path: Path) -> None:
+    queue = sqlite_queue(path)
+    queue.resign()
+    queue.close()
+    assert not path.exists()
+
+
+def test_a_closed_queue_opens_again_and_keeps_its_epoch(queue: SqliteQueue, path: Path) -> None:
+    queue.close()
+    assert not path.with_name(path.name + "-wal").exists()
+    queue.put(entry(2))
+    assert 1 == queue.report().books.epoch
+    assert [b"first", entry(2)] == drained(queue)
+
+
+def test_a_failure_that_nothing_mends_is_told_and_not_tried_for_ever(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    queue = sqlite_queue(path, clock=clock)
+    monkeypatch.setattr("readme_metrics.queue.schema.connect", broken)
+    for _ in range(durable.MOST_FAILURES):
+        queue.put(entry(1))
+        clock.sleep(1)
+    with pytest.raises(QueueUnavailable, match=r"cannot be used \(disk I/O error\): set queue_path"):
+        queue.put(entry(1))
+    with pytest.raises(QueueUnavailable):
+        queue.claim(1, 1)
+    queue.close()
+
+
+def test_failures_with_successes_between_are_no_reason_to_give_up(
+    queue: SqliteQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2 * durable.MOST_FAILURES):
+        file = queue._file
+        assert file is not None
+        file._getter.close()
+        file._putter.close()
+        queue.put(entry(number))
+    assert [b"first", *entries(2 * durable.MOST_FAILURES)] == drained(queue)
+
+
+def test_an_entry_survives_power_loss_where_asked_for(path: Path) -> None:
+    queue = sqlite_queue(path, fsync=True)
+    queue.put(entry(1))
+    assert queue._file is not None
+    assert (2,) == queue._file._putter.execute("PRAGMA synchronous").fetchone()
+    queue.close()
+
+
+def test_the_library_never_serialises_and_never_counts_rows_at_open(queue: SqliteQueue) -> None:
+    assert queue._file is not None
+    assert b"raw" == queue._file._serializer.dumps(b"raw")
+    assert 0 == queue._file._count()
