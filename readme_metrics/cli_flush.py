@@ -146,7 +146,7 @@ class _Screen:
     def begin(self, waiting: int) -> None:
         """Open the bar."""
         if self._wants_bar and waiting:
-            self._bar = click.progressbar(length=waiting, label="Sending", show_pos=True)
+            self._bar = click.progressbar(length=waiting, label="Sending", show_pos=True, show_percent=True)
             self._bar.render_progress()
 
     def settled(self, count: int) -> None:

@@ -249,15 +249,14 @@ class Flush:
                 if self._queue.elect():
                     return None
                 self._ask()
-            self._stop.wait(FOLLOW_EVERY_S)
+            if self._stop.wait(min(FOLLOW_EVERY_S, self._left_s())) or not self._left_s():
+                return self._why_stopped()
 
     def _reason_to_leave(self, waiting: int) -> Ended | None:
         if not waiting:
             return Ended.EMPTY
         hold = self._queue.hold()
-        if hold is not None and hold.until > self._now():
-            return Ended.HELD
-        return self._why_stopped() if self._stop.is_set() or not self._left_s() else None
+        return Ended.HELD if hold is not None and hold.until > self._now() else None
 
     def _ask(self) -> None:
         with contextlib.suppress(QueueError):  # a stranger has the file locked: asked again in a second
