@@ -104,6 +104,7 @@ class QueueFile(SQLiteQueue):
             super().__init__(
                 str(path.parent), name="entries", multithreading=True, serializer=_PassThrough, db_file_name=path.name
             )
+            self._insert: str = self._sql_insert  # the library builds it anew each time
             self._be_patient(busy_s)
             self.identity = path.stat()
         except BaseException:
@@ -120,6 +121,11 @@ class QueueFile(SQLiteQueue):
             connection.close()
             raise
         return connection
+
+    def _insert_into(self, *record: object) -> int | None:
+        """Insert in a transaction of its own; the library's way round costs 4 µs: a cursor, a commit, names built."""
+        with self.tran_lock:
+            return self._putter.execute(self._insert, record).lastrowid
 
     def _count(self) -> int:
         return 0  # the library counts every row at open, for a figure that nobody reads
