@@ -34,7 +34,13 @@ SMALLEST_QUEUE_BYTES: Final = MIB
 
 @dataclass(frozen=True)
 class MetricsApiConfig:
-    """The options of ``ReadMeMetrics``; immutable once made, wrong values raise ``ConfigurationError``."""
+    """The options of ``ReadMeMetrics``; immutable once made, wrong values raise ``ConfigurationError``.
+
+    Required: ``api_key``, ``grouping_function``. What is logged: ``allowlist``, ``denylist`` (once ``whitelist`` and
+    ``blacklist``), ``allowed_http_hosts``, ``max_body_bytes``, ``development_mode``, ``base_log_url``. When it is sent:
+    ``buffer_length``, ``flush_interval``, ``background_worker_mode``, ``auto_flush``, ``timeout``,
+    ``shutdown_timeout``. How it is kept: ``queue_path``, ``max_queue_bytes``, ``fsync``.
+    """
 
     api_key: str = field(repr=False)
     """ReadMe API key."""
