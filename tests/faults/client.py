@@ -35,6 +35,7 @@ class Answer:
 
     status: int
     entry_id: str | None
+    """None where it was not logged, or nobody can tell whether it came whole."""
     body: bytes
     took_s: float
 
@@ -47,12 +48,15 @@ def ask(port: int, method: str, path: str, body: bytes = b"", timeout_s: float =
         headers = {"Content-Type": "application/json", "password": SECRET} if body else {}
         connection.request(method, path, body or None, headers)
         response = connection.getresponse()
+        tells_its_end = (
+            response.chunked or response.length is not None
+        )  # uWSGI's streams end by a close, as a kill does
         whole = response.read()
     except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
-    page = response.getheader("x-documentation-url")
+    page = response.getheader("x-documentation-url") if tells_its_end else None
     return Answer(response.status, page and page.rpartition("/")[2], whole, time.monotonic() - began)
 
 
