@@ -236,6 +236,9 @@ def server(place: Place, answer: Answer, delivered_at: float, now: float) -> Che
     if verdict.kind is Kind.MISDIRECTED and (answer.status < 400 or b"<html" in answer.body.lower()):
         fix = "check README_METRICS_SERVER and any HTTP(S)_PROXY"
         return Check(name, FAIL, f"{place.server} answers like a web site, not like ReadMe ({answer.status})", fix)
+    if verdict.kind is Kind.LATER:
+        fix = "wait; meanwhile entries wait too and none is lost"
+        return Check(name, WARN, f"{place.server} is in trouble ({answer.status})", fix)
     if delivered_at:
         return Check(name, OK, f"{place.server} answers, and took a batch under this key {moment(delivered_at, now)}")
     return Check(
