@@ -53,8 +53,8 @@ def status_command(*, place: Place, as_json: bool) -> None:
     epoch, epoch_began_at, not_accepted by reason, balanced), backlog (count, size_bytes, oldest_at), hold (null, or
     until, length_s, kind, reason, timeout_s), activity (last_success_at, last_error_at, last_error,
     rejections_in_a_row, answers_with_errors), drainer (null, or pid, host, since, seen_at), file_bytes, wal_bytes,
-    drains_per_s and empty_in_s (null where nothing waits or nobody drains); unreadable, each with path and error.
-    Moments are seconds since 1970.
+    drains_per_s and empty_in_s (null where nothing waits, nobody drains, or a hold runs); unreadable, each with path
+    and error. Moments are seconds since 1970.
     """
     refuse_wrong_user(place)
     reports, unreadable = _read(files.queue_files(place.directory))
@@ -89,9 +89,10 @@ def measured(
     read: Callable[[Path], Report] = ledger.read_report,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
 ) -> tuple[list[Report], dict[str, Speed]]:
-    """Look a second time, a second later, where entries wait and somebody drains."""
-    moving = {report.path for report in reports if report.books.waiting and report.drainer}
+    """Look a second time, a second later, where entries are on their way."""
+    moving = {report.path for report in reports if status_text.moving(report, now())}
     if not moving:
         return reports, {}
     began = clock()
@@ -109,7 +110,7 @@ def _show(place: Place, reports: list[Report], speeds: dict[str, Speed], unreada
     found.sort(key=lambda finding: -finding.level)
     waiting = sum(report.books.waiting for report in reports)
     for finding in found or [Finding(Level.WELL, status_text.well(waiting))]:
-        say(click.style(finding.sentence, fg=COLOURS[finding.level]))
+        say(click.style(figures.wrapped(finding.sentence), fg=COLOURS[finding.level]))
     say(f"\nDirectory {place.directory}")
     if not reports:
         say("No queue file is there. Is it the app's queue_path? --queue-path looks elsewhere.")

@@ -84,9 +84,20 @@ def one_line(text: str, width: int) -> str:
 
 
 def field(name: str, value: str, *, indent: int = 2, column: int = 18) -> str:
-    """``name   value``, the value wrapped under itself."""
+    """``name   value``, the value wrapped under itself; a path or an address is never broken."""
     first = f"{' ' * indent}{name}".ljust(column)
-    return textwrap.fill(value, WIDTH, initial_indent=first, subsequent_indent=" " * column)
+    return _filled(value, first, " " * column)
+
+
+def wrapped(sentence: str) -> str:
+    """A sentence over as many lines as it needs; a path or an address is never broken."""
+    return _filled(printable(sentence))
+
+
+def _filled(text: str, first: str = "", rest: str = "") -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

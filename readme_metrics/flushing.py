@@ -163,9 +163,10 @@ class Flush:
     def run(self, *, force: bool) -> Result:
         """Drain or follow until nothing waits, a hold runs, or time is up."""
         before = self._queue.report().books
-        self._watcher.begin(before.waiting)
         if force:
             self._queue.end_hold()
+        if not self._held():
+            self._watcher.begin(before.waiting)
         ended: Ended | None = None
         while ended is None:
             ended = self._drain_all() if self._elect() else self._follow()
@@ -188,6 +189,10 @@ class Flush:
                 return True
             self._sleep(ELECT_PAUSE_S)
         return False
+
+    def _held(self) -> bool:
+        hold = self._queue.hold()
+        return hold is not None and hold.until > self._now()
 
     def _why_stopped(self) -> Ended:
         return Ended.OUT_OF_TIME if self._clock() >= self._deadline else Ended.STOPPED
@@ -255,8 +260,7 @@ class Flush:
     def _reason_to_leave(self, waiting: int) -> Ended | None:
         if not waiting:
             return Ended.EMPTY
-        hold = self._queue.hold()
-        return Ended.HELD if hold is not None and hold.until > self._now() else None
+        return Ended.HELD if self._held() else None
 
     def _ask(self) -> None:
         with contextlib.suppress(QueueError):  # a stranger has the file locked: asked again in a second

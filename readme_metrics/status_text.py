@@ -60,6 +60,11 @@ def held(report: Report, now: float) -> bool:
     return report.hold is not None and report.hold.until > now
 
 
+def moving(report: Report, now: float) -> bool:
+    """Whether entries are on their way."""
+    return bool(report.books.waiting) and report.drainer is not None and not held(report, now)
+
+
 def findings(report: Report, now: float) -> list[Finding]:
     """What is wrong with a queue file, the worst first; nothing where all is well."""
     found = [
