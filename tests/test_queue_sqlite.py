@@ -365,6 +365,21 @@ def test_the_drainer_truncates_a_log_above_its_limit_and_an_idle_one(path: Path,
     queue.close()
 
 
+def test_the_log_stays_short_while_a_backlog_drains_and_nothing_else_gets_its_turn(path: Path, clock: Clock) -> None:
+    queue = sqlite_queue(path, clock=clock, wal_limit_bytes=16 * MIB)
+    assert queue.elect()
+    put_all(queue, [entry(number, 2000) for number in range(400)])
+    before = files.wal_bytes(path)
+    assert before > durable.BUSY_WAL_BYTES
+    for _ in range(400):
+        batch = queue.claim(1, MIB)
+        assert batch is not None
+        queue.ack(batch)
+        clock.sleep(0.11)
+    assert files.wal_bytes(path) < 1.1 * before
+    queue.close()
+
+
 def test_who_is_no_drainer_leaves_the_log_alone(path: Path, clock: Clock) -> None:
     queue = sqlite_queue(path, clock=clock, wal_limit_bytes=MIB)
     put_all(queue, entries(10))
