@@ -16,9 +16,9 @@ from readme_metrics.cli_base import (
     Command,
     Failure,
     Group,
+    check_place,
     common,
     leave,
-    refuse_wrong_user,
     say,
     say_json,
 )
@@ -56,7 +56,7 @@ def status_command(*, place: Place, as_json: bool) -> None:
     drains_per_s and empty_in_s (null where nothing waits, nobody drains, or a hold runs); unreadable, each with path
     and error. Moments are seconds since 1970.
     """
-    refuse_wrong_user(place)
+    check_place(place)
     reports, unreadable = _read(files.queue_files(place.directory))
     reports, speeds = measured(reports)
     if as_json:

@@ -115,10 +115,12 @@ def agreed(question: str, *, yes: bool) -> bool:
     return click.confirm(question)
 
 
-def refuse_wrong_user(place: Place, file: Path | None = None) -> None:
-    """Stop where the directory or the file is another user's, root's visit included."""
+def check_place(place: Place, file: Path | None = None) -> None:
+    """Stop where the directory or the file is another user's, root's visit included, or cannot be used."""
     if wrong := place.wrong_user(file):
         raise Failure(wrong, NOT_ALLOWED)
+    if unreadable := place.unreadable():
+        raise Failure(unreadable, UNREADABLE)
 
 
 def other_queues(place: Place, file: Path) -> list[dict[str, object]]:

@@ -15,9 +15,9 @@ from readme_metrics.cli_base import (
     Failure,
     Group,
     agreed,
+    check_place,
     common,
     other_queues,
-    refuse_wrong_user,
     say,
     say_json,
     say_other_queues,
@@ -126,9 +126,9 @@ def purge_command(*, place: Place, as_json: bool, ids: tuple[int, ...], yes: boo
 @contextlib.contextmanager
 def _queue(place: Place) -> Generator[DurableQueue | None]:
     """The queue, open; None where there is none yet. What is no queue file of ours is not touched."""
-    refuse_wrong_user(place)
+    check_place(place)
     file = place.only_file()
-    refuse_wrong_user(place, file)
+    check_place(place, file)
     if holds_nothing(file):
         yield None
         return

@@ -23,10 +23,10 @@ from readme_metrics.cli_base import (
     Command,
     Failure,
     agreed,
+    check_place,
     common,
     leave,
     other_queues,
-    refuse_wrong_user,
     say,
     say_json,
     say_other_queues,
@@ -85,11 +85,11 @@ def flush_command(
     reason, timeout_s), other_queues (each with path and waiting), exit_status.
     """
     if file_name is None:
-        refuse_wrong_user(place)  # before a key is missed: sudo has taken it out of the environment
+        check_place(place)  # before a key is missed: sudo has taken it out of the environment
     file = place.file if file_name is None else _named_file(place, file_name)
     foreign = file.name != place.file.name
     place = dataclasses.replace(place, directory=file.parent)
-    refuse_wrong_user(place, file)
+    check_place(place, file)
     if foreign:
         _ask_for(file, place, yes=yes)
     screen = _Screen(bar=not (as_json or quiet) and sys.stdout.isatty(), words=not quiet)
@@ -221,8 +221,8 @@ def summary(result: Result, file: Path, now: float) -> str:
 def _done(result: Result) -> str:
     told = []
     if result.delivered:
-        speed = figures.per_second(result.delivered / max(result.took_s, 0.001))
-        told.append(f"{figures.entries(result.delivered)} delivered in {figures.span(result.took_s)} ({speed})")
+        speed = f" ({figures.per_second(result.delivered / result.took_s)})" if result.took_s >= 1 else ""
+        told.append(f"{figures.entries(result.delivered)} delivered in {figures.span(result.took_s)}{speed}")
     if result.dead:
         told.append(f"{figures.number(result.dead)} set aside (readme-metrics dead-letters list)")
     return ", ".join(told)

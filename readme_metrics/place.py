@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,19 @@ class Place:
             if path is not None and path.exists() and (wrong := files.wrong_user(path, what=what)):
                 return wrong
         return None
+
+    def unreadable(self) -> str | None:
+        """Why no queue file could be seen here even if there were one."""
+        try:
+            is_directory = stat.S_ISDIR(self.directory.stat().st_mode)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return f"the queue's directory {self.directory} cannot be read ({error.strerror}): {files.FIX}"
+        if not is_directory:
+            return f"the queue's directory {self.directory} is not a directory: {files.FIX}"
+        usable = os.access(self.directory, os.R_OK | os.W_OK | os.X_OK)
+        return None if usable else f"the queue's directory {self.directory} cannot be written: {files.FIX}"
 
 
 def place_of_environment(queue_path: str | None, api_key: str | None) -> Place:

@@ -170,6 +170,22 @@ def test_another_user_is_told_whose_queue_it_is(
     assert "run as that user (sudo -u " in ran.err
 
 
+@pytest.mark.parametrize("command", [("flush",), ("status",), ("dead-letters", "list")])
+def test_a_directory_that_cannot_be_used_is_not_taken_for_an_empty_one(
+    host: Host, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    host.put(1)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read anything
+    assert 74 == host.run(*command).status
+    in_the_way = host.directory / "file"
+    in_the_way.touch()
+    monkeypatch.undo()
+    for wrong in (in_the_way, in_the_way / "queue"):
+        ran = host.run(*command, README_METRICS_QUEUE_PATH=str(wrong))
+        assert 74 == ran.status
+        assert "README_METRICS_QUEUE_PATH" in ran.err
+
+
 def test_garbage_is_unreadable_and_left_alone(host: Host) -> None:
     host.directory.mkdir()
     host.file.write_bytes(b"not a database at all" * 100)
