@@ -72,6 +72,10 @@ def test_an_editor_finds_words_at_every_option() -> None:
     assert options == set(re.findall(r"``([a-z_]+)``", MetricsApiConfig.__doc__ or ""))
 
 
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (ROOT / "readme_metrics/py.typed").is_file()  # PEP 561; without it a user's type checker sees Any
+
+
 @pytest.mark.parametrize("call", ["flush(timeout_s=None)", "status()"])
 def test_what_the_readme_calls_the_extension_has(call: str) -> None:
     assert f"`metrics_extension.{call}`" in README
@@ -263,14 +267,16 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def leads_somewhere(target: str, text: str) -> bool:
+    file, _, anchor = target.partition("#")
+    path = ROOT / file
+    return path.exists() and (not anchor or anchor in anchors(path.read_text() if file else text))
+
+
 @pytest.mark.parametrize("text", [README, CHANGELOG], ids=["README", "CHANGELOG"])
 def test_every_link_and_picture_leads_somewhere_inside(text: str) -> None:
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
-    broken = [
-        target
-        for target in targets
-        if (target[1:] not in anchors(text) if target.startswith("#") else not (ROOT / target).is_file())
-    ]
+    broken = [target for target in targets if not leads_somewhere(target, text)]
     assert [] == broken
     assert "../" not in text
 
