@@ -391,7 +391,7 @@ class SqliteQueue:
 
     def _lost(self, file: QueueFile) -> None:
         """The file of that name is another one, or none: whatever waits goes on in a new epoch."""
-        if not self.path.exists() and not salvage.set_aside_files(self.path):
+        if not salvage.was_set_aside(self.path, file.identity):  # a sibling may have made it again by now
             self._say(
                 "removed",
                 logging.ERROR,

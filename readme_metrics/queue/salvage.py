@@ -59,6 +59,15 @@ def set_aside_files(path: Path) -> list[Path]:
     )
 
 
+def was_set_aside(path: Path, identity: os.stat_result) -> bool:
+    """Whether the file of that identity was set aside, its rows saved or not."""
+    for found in path.parent.glob(f"{path.name}.*-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(found.stat(), identity):
+                return True
+    return False
+
+
 def save_rows(path: Path, file: QueueFile, *, now: Callable[[], float] = time.time) -> int:
     """Save what can be read in files set aside a while ago; how many entries and dead letters that were.
 

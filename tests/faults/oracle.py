@@ -1,6 +1,6 @@
 """Counts three times, by what clients got, by what the server took and by the books, and compares.
 
-Lost: answered whole, and neither taken by the server, nor waiting, nor a dead letter, nor dropped and booked.
+Lost: answered whole, and neither taken by the server, nor waiting, nor a dead letter, nor dropped and counted.
 Repeated: taken by the server more than once; allowed only across a kill or a cut (``Interruption``).
 """
 
@@ -133,7 +133,7 @@ def examine(
     times = taken_at(posts)
     counted = ledger.read_report(path).books
     there = {*dead_ids(path), *waiting_ids(path)}
-    dropped = sum(counted.dropped.values())
+    dropped = sum(counted.dropped.values()) + sum(counted.not_accepted.values())
     missing = [entry_id for entry_id in answered if entry_id not in times and entry_id not in there]
     finding = Finding(
         scenario=scenario,
