@@ -30,15 +30,8 @@ from pathlib import Path
 from readme_metrics.queue.durable import SqliteQueue
 queue = SqliteQueue(Path(sys.argv[1]), max_bytes=1 << 20)
 assert queue.elect()
-inherited, held = os.pipe()
-child = os.fork()
-if child == 0:
-    os.close(held)
-    print("child", os.getpid(), queue.elect(), flush=True)
-    sys.stdin.readline()
-    sys.exit()
-os.waitpid(child, os.WNOHANG)
-print("parent", os.getpid(), queue.elect(), flush=True)
+name = "parent" if os.fork() else "child"
+os.write(1, f"{name} {os.getpid()} {queue.elect()}\n".encode())
 sys.stdin.readline()
 """
 

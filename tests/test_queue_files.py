@@ -192,10 +192,14 @@ def test_a_batch_in_flight_when_the_file_was_removed_settles_nothing_in_the_new_
     queue.close()
     new = [entry(number) for number in range(10, 14)]
     put_all(queue, new)
+    in_flight = queue.claim(4, 1000)
+    assert in_flight is not None
     queue.ack(acked)
     queue.bury(buried, status=400, reason="400", answer="")
     queue.release(buried)
+    assert queue.claim(4, 1000) is None
     assert queue.report().books.balanced
+    queue.release(in_flight)
     assert new == drained(queue)
     queue.close()
 

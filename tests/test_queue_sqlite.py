@@ -579,6 +579,17 @@ def test_failures_with_successes_between_are_no_reason_to_give_up(
     assert [b"first", *entries(2 * durable.MOST_FAILURES)] == drained(queue)
 
 
+def test_a_file_that_was_closed_for_a_fork_under_many_threads_is_no_failure(queue: SqliteQueue) -> None:
+    file = queue._file
+    assert file is not None
+    error = sqlite3.ProgrammingError("Cannot operate on a closed database.")
+    queue.before_fork()
+    queue.after_fork_in_parent()
+    assert all(queue._met(error, file) for _ in range(2 * durable.MOST_FAILURES))
+    queue.put(entry(1))
+    assert [b"first", entry(1)] == drained(queue)
+
+
 def test_an_entry_survives_power_loss_where_asked_for(path: Path) -> None:
     queue = sqlite_queue(path, fsync=True)
     queue.put(entry(1))
