@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from readme_metrics.queue.drainer_lock import read_drainer
+from readme_metrics.flushing import Ended, Flush
+from readme_metrics.queue import open_queue
+from readme_metrics.queue.drainer_lock import DrainerLock, read_drainer
 from readme_metrics.queue.files import lock_path
-from tests.commanding import KEY, OTHER_KEY, Host
+from tests.commanding import KEY, OTHER_KEY, PLENTY_BYTES, Host
 from tests.metrics_server import Call, MetricsServer, after, answer, refuse_entries
 
 if TYPE_CHECKING:
+    import threading
     from pathlib import Path
+
+    from tests.delivering import MakeDelivery
 
 
 @pytest.fixture
@@ -133,14 +138,16 @@ def test_time_up_leaves_the_rest_and_sends_nothing_twice(host: Host, server: Met
     assert sorted(ids) == sorted(server.taken_ids)
 
 
-def test_what_the_server_rejects_is_set_aside_and_pointed_out(host: Host, server: MetricsServer) -> None:
+def test_what_the_server_rejects_is_set_aside_and_pointed_out(
+    host: Host, server: MetricsServer, caplog: pytest.LogCaptureFixture
+) -> None:
     ids = host.put(10)
     server.behave(refuse_entries({ids[4]}))
     ran = host.run("flush")
     assert (0, 1, 9) == (ran.status, host.report().books.dead, host.report().books.delivered)
     assert "9 entries delivered" in ran.out
     assert "1 set aside (readme-metrics dead-letters list)" in ran.out
-    assert "" == ran.err  # the drain's own log lines would tell it twice
+    assert [] == [record for record in caplog.records if record.name == "readme_metrics.drain"]  # told twice
 
 
 # -- not configured, not allowed, not readable
@@ -275,6 +282,54 @@ def test_the_file_is_small_again_afterwards(host: Host) -> None:
     assert host.report().file_bytes + host.report().wal_bytes > 9_000_000
     assert 0 == host.run("flush").status
     assert host.report().file_bytes < 1_000_000
+
+
+def test_a_command_drops_nothing_however_much_waits(host: Host, server: MetricsServer) -> None:
+    host.put(40, size=100_000)
+    server.go_down()
+    assert 75 == host.run("flush").status
+    assert (40, {}) == (host.report().books.waiting, host.report().books.dropped)
+
+
+def test_someone_who_only_looks_at_the_drainer_lock_is_not_taken_for_a_drainer(
+    host: Host, server: MetricsServer, deliver: MakeDelivery, stop: threading.Event
+) -> None:
+    host.put(3)
+    looking = DrainerLock(lock_path(host.file))
+    assert looking.acquire()
+    with closing(open_queue(host.file, max_bytes=PLENTY_BYTES)) as queue:
+        said = _Said()
+        flush = Flush(
+            queue,
+            host.file,
+            deliver(server.url).send,
+            batch_length=10,
+            timeout_s=3,
+            max_time_s=10,
+            stop=stop,
+            watcher=said,
+            sleep=lambda _: looking.release(),
+        )
+        assert Ended.EMPTY is flush.run(force=False).ended
+    assert ([3], [3], []) == (said.began, said.counts, said.sentences)
+
+
+class _Said:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.began: list[int] = []
+        self.counts: list[int] = []
+        self.sentences: list[str] = []
+
+    def begin(self, waiting: int) -> None:
+        self.began.append(waiting)
+
+    def settled(self, count: int) -> None:
+        self.counts.append(count)
+
+    def say(self, sentence: str) -> None:
+        self.sentences.append(sentence)
 
 
 def test_a_slow_post_does_not_make_the_drainer_look_frozen(host: Host, server: MetricsServer) -> None:
