@@ -84,7 +84,7 @@ class Flusher:
             self._serve_under_uwsgi(uwsgi)
 
     def _serve_under_uwsgi(self, uwsgi: Any) -> None:
-        if not (uwsgi.opt.get("enable-threads") or uwsgi.opt.get("threads")):
+        if not getattr(uwsgi, "has_threads", True):  # what came of the options; newer ones run threads without any
             logger.warning(
                 "uWSGI runs without --enable-threads: logs are stored, but nothing sends them. Add --enable-threads, "
                 "or run `python -m readme_metrics.flush` from cron"

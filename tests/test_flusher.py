@@ -154,15 +154,15 @@ class TestUnderUwsgi:
     """uWSGI forks in C and gives the interpreter to nobody in its master; ``uwsgi`` is a module only inside it."""
 
     @staticmethod
-    def module(monkeypatch: pytest.MonkeyPatch, *, worker_id: int, options: dict[str, bytes]) -> SimpleNamespace:
-        uwsgi = SimpleNamespace(worker_id=lambda: worker_id, opt=options)
+    def module(monkeypatch: pytest.MonkeyPatch, *, worker_id: int, has_threads: int = 1) -> SimpleNamespace:
+        uwsgi = SimpleNamespace(worker_id=lambda: worker_id, has_threads=has_threads, opt={})
         monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
         return uwsgi
 
     def test_nothing_starts_in_the_master_and_each_worker_starts_its_own(
         self, make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        uwsgi = self.module(monkeypatch, worker_id=0, options={"enable-threads": b"true"})
+        uwsgi = self.module(monkeypatch, worker_id=0)
         called: list[str] = []
         uwsgi.post_fork_hook = lambda: called.append("the app's own")
         bench = make()
@@ -175,15 +175,22 @@ class TestUnderUwsgi:
     def test_with_lazy_apps_it_starts_in_the_worker(
         self, make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        self.module(monkeypatch, worker_id=2, options={"threads": b"4"})
+        self.module(monkeypatch, worker_id=2)
         bench = make()
         bench.flusher.serve(yes)
         assert bench.flusher._thread is not None
         assert caplog.records == []
 
+    def test_a_uwsgi_that_runs_threads_without_being_told_is_not_warned_of(
+        self, make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.module(monkeypatch, worker_id=0)  # 2.0.28 and later: no option, and threads all the same
+        make().flusher.serve(yes)
+        assert caplog.records == []
+
     def test_without_threads_one_warning_says_that_nothing_will_be_sent(
         self, make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        self.module(monkeypatch, worker_id=0, options={})
+        self.module(monkeypatch, worker_id=0, has_threads=0)
         make().flusher.serve(yes)
         assert ["--enable-threads" in message for message in caplog.messages] == [True]
