@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from readme_metrics import MetricsApiConfig, VerifyWebhook, __version__, capture, cli_base, drain, status_text
 from readme_metrics.cli import main
@@ -199,6 +200,14 @@ def test_every_exit_status_stands_in_the_readme() -> None:
 def test_a_commands_help_and_the_readme_give_it_the_same_exit_statuses(command: str) -> None:
     paragraph = (COMMANDS[command].help or "").split("Exit status:")[1].split("\n\n")[0]
     assert {int(code) for code in re.findall(r"\b\d+\b", paragraph)} == statuses(command)
+
+
+@pytest.mark.parametrize("shell", sorted(set(re.findall(r"=?(\w+)_source", README))))
+def test_the_shell_completion_of_the_readme_is_there(shell: str) -> None:
+    assert "_README_METRICS_COMPLETE=" in section("Commands")
+    done = CliRunner().invoke(main, env={"_README_METRICS_COMPLETE": f"{shell}_source"})
+    assert 0 == done.exit_code
+    assert "readme-metrics" in done.output
 
 
 # -- words and figures
