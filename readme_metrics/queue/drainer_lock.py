@@ -73,6 +73,8 @@ class DrainerLock:
         if not _try_lock(descriptor) or not self._is_the_file_of_that_name(descriptor):
             os.close(descriptor)
             return False
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)  # whatever the umask took from its owner
         self._descriptor, self._pid = descriptor, os.getpid()
         self._sign(descriptor)
         return True

@@ -47,6 +47,7 @@ def _make_private(directory: Path) -> None:
         if directory != directory.parent:
             _make_private(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
+        directory.chmod(0o700)  # whatever the umask took from its owner
 
 
 def wrong_user(path: Path, status: os.stat_result | None = None, *, what: str = "directory") -> str | None:

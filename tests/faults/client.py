@@ -24,6 +24,7 @@ KINDS = (
     ("GET", "/fails", b""),
     ("GET", "/not-there", b""),
 )
+TIMEOUT_S = 30.0
 PACE_S = 0.002
 RETRY_S = 0.05
 """After a refused connection."""
@@ -40,12 +41,12 @@ class Answer:
     took_s: float
 
 
-def ask(port: int, method: str, path: str, body: bytes = b"", timeout_s: float = 30.0) -> Answer | None:
+def ask(port: int, method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> Answer | None:
     """One request; None where no whole answer came."""
     began = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
-        headers = {"Content-Type": "application/json", "password": SECRET} if body else {}
+        headers = {"Content-Type": content_type, "password": SECRET} if body else {}
         connection.request(method, path, body or None, headers)
         response = connection.getresponse()
         tells_its_end = (
