@@ -31,7 +31,7 @@ from readme_metrics.queue.durable import SqliteQueue
 queue = SqliteQueue(Path(sys.argv[1]), max_bytes=1 << 20)
 assert queue.elect()
 name = "parent" if os.fork() else "child"
-os.write(1, f"{name} {os.getpid()} {queue.elect()}\n".encode())
+os.write(1, f"{name} {os.getpid()} {queue.elect()}\\n".encode())
 sys.stdin.readline()
 """
 

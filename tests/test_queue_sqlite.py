@@ -225,8 +225,10 @@ def test_what_was_delivered_while_a_stranger_holds_the_file_is_remembered_and_no
     batch = queue.claim(2, 1000)
     assert batch is not None
     with stranger(path):
+        queue.resign()
         queue.ack(batch)
         queue.ack(batch)
+        assert 2 == queue.unclaimed(10).count
         queue.resign()
         assert queue.elect()
         again = queue.claim(10, 1000)
@@ -334,6 +336,20 @@ def test_a_log_that_nobody_looks_after_is_truncated_by_a_put(path: Path, clock: 
         clock.sleep(0.11)
     assert MIB < greatest < 1.1 * MIB
     assert queue.report().drainer is None
+    queue.close()
+
+
+def test_where_no_lock_file_can_be_made_the_log_grows_to_its_bound_and_no_further(path: Path, clock: Clock) -> None:
+    path.with_suffix(".lock").mkdir()
+    queue = sqlite_queue(path, clock=clock, wal_limit_bytes=MIB)
+    with pytest.raises(QueueError, match="drainer lock"):
+        queue.elect()
+    while files.wal_bytes(path) <= 2 * MIB:
+        queue.put(entry(1, 2000))
+    clock.sleep(1)
+    with pytest.raises(NotAccepted, match=r"nobody could checkpoint it|does not move") as refusal:
+        queue.put(entry(1))
+    assert "WAL limit" == refusal.value.reason
     queue.close()
 
 

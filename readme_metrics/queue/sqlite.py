@@ -51,6 +51,18 @@ class _PassThrough:
         return entry
 
 
+def _hold(connection: sqlite3.Connection) -> None:
+    """Keep it from being closed by the garbage collector or at exit, in whatever process.
+
+    In a child of C code's fork that would drop locks and unlink the WAL under those who really have the file open.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _let_go(connection: sqlite3.Connection) -> None:
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(connection))
+
+
 class Claims:
     """Which rows the drainer has taken; lives as long as the file, across reconnections of the same process.
 
@@ -97,6 +109,7 @@ class QueueFile(SQLiteQueue):
         self.file = path
         self.claims = claims
         self.pid = os.getpid()
+        self._held: list[sqlite3.Connection] = []
         self._fsync = fsync
         self._epoch = epoch
         self._busy_s = busy_s
@@ -120,6 +133,8 @@ class QueueFile(SQLiteQueue):
         except BaseException:
             connection.close()
             raise
+        _hold(connection)
+        self._held.append(connection)
         return connection
 
     def _insert_into(self, *record: object) -> int | None:
@@ -131,14 +146,11 @@ class QueueFile(SQLiteQueue):
         return 0  # the library counts every row at open, for a figure that nobody reads
 
     def close(self) -> None:
-        """Close both connections, in the process that opened them; elsewhere keep them from ever being closed."""
-        for connection in (self._getter, self._putter):
-            if connection is None:
-                continue
-            if self.pid == os.getpid():
-                connection.close()
-            else:  # closing would drop locks and unlink the WAL under those who really have the file open
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        """Close both connections, in the process that opened them; elsewhere they stay, and stay held."""
+        while self._held and self.pid == os.getpid():
+            connection = self._held.pop()
+            connection.close()
+            _let_go(connection)
 
     def __del__(self) -> None:
         self.close()
