@@ -1,6 +1,6 @@
 """The app that runs under the servers, told by the environment what to be.
 
-``FAULTS_OPTIONS``: options of ``MetricsApiConfig`` as JSON; without it the app is bare. ``FAULTS_POINTS``: a directory;
+``FAULTS_OPTIONS``: options of ``MetricsApiConfig`` as JSON; empty: a bare app. ``FAULTS_POINTS``: a directory;
 see ``fault_points``.
 """
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY = "rdme_key_that_nobody_may_read"
 SECRET = "a-secret-that-must-not-leave"
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
 LOG_URL = "https://docs.example.com"
 
 
@@ -36,7 +37,7 @@ def create_app() -> flask.Flask:
     app = flask.Flask("faults")
     app.register_blueprint(views)
     options = os.environ.get("FAULTS_OPTIONS")
-    if options is not None:
+    if options:
         ReadMeMetrics(MetricsApiConfig(KEY, grouping_function, LOG_URL, **json.loads(options)), app)
     return app
 
@@ -100,6 +101,24 @@ def upload() -> dict[str, int]:
 @views.post("/read-whole")
 def read_whole() -> dict[str, int]:
     return {"size": len(flask.request.get_data(cache=False))}
+
+
+@views.route("/echo", defaults={"rest": ""}, methods=METHODS)
+@views.route("/echo/<path:rest>", methods=METHODS)
+def echo(rest: str) -> dict[str, str]:
+    """All that a view can see of its request."""
+    request = flask.request
+    seen = {
+        "rest": rest,
+        "url": request.url,
+        "query": list(request.args.items(multi=True)),
+        "headers": list(request.headers.items()),
+        "cookies": list(request.cookies.items(multi=True)),
+        "form": list(request.form.items(multi=True)),
+        "files": [(name, file.filename, file.read()) for name, file in request.files.items(multi=True)],
+        "data": request.get_data(),
+    }
+    return {name: ascii(value) for name, value in seen.items()}
 
 
 @views.get("/fork")
