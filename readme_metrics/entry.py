@@ -137,21 +137,28 @@ def _headers(headers: Headers, redaction: Redaction) -> tuple[list[NameValue], d
     """The header fields as they leave, and the few we read ourselves as they came, the first of repeats."""
     leaving: list[NameValue] = []
     noted: dict[str, str] = {}
-    has_list = redaction.active
-    for name, wire_value in headers:
-        value = wire_value if wire_value.isascii() else from_wire(wire_value)
+    for name, value in headers:
+        if not redaction.active and _leaves_unread(name) and value.isascii():  # nearly every one
+            leaving.append({"name": name, "value": value})
+            continue
+        text = from_wire(value)
         key = name.lower()
         if key in _NOTED:
-            noted.setdefault(key, value)
-        left = redaction.header(key, value) if has_list or key in MASKED_HEADERS else value
+            noted.setdefault(key, text)
+        left = redaction.header(key, text)
         if left is not None:
             leaving.append({"name": name, "value": left})
     return leaving, noted
 
 
+@lru_cache(256)
+def _leaves_unread(name: str) -> bool:
+    return name.lower() not in _NOTED | MASKED_HEADERS
+
+
 def _as_it_leaves(name: str, noted: dict[str, str], redaction: Redaction) -> str:
-    value = noted.get(name)
-    return "" if value is None else redaction.header(name, value) or ""
+    value = noted.get(name, "")
+    return (redaction.header(name, value) or "") if redaction.active and name in noted else value
 
 
 def _query_string(url: str) -> list[NameValue]:

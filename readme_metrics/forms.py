@@ -29,7 +29,9 @@ class Part(NamedTuple):
 
 def query_pairs(query: str, charset: str | None = None) -> list[tuple[str, str]]:
     """Names and values of a query, decoded, in order; blank values and repeats kept."""
-    pairs = (piece.partition("=") for piece in query.split("&") if piece)
+    pairs = [piece.partition("=") for piece in query.split("&") if piece]
+    if "%" not in query and "+" not in query and query.isascii():
+        return [(name, value) for name, _, value in pairs]
     return [(percent_decoded(name, charset), percent_decoded(value, charset)) for name, _, value in pairs]
 
 
