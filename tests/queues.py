@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -106,6 +108,7 @@ def python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[st
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         **options,
     )
 
@@ -113,9 +116,18 @@ def python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[st
 def finished(process: subprocess.Popen[str], *, status: int = 0, quiet: bool = True) -> str:
     """Wait until a process has left as it should; what it printed."""
     with process:
-        out, complaints = process.communicate(timeout=PATIENCE_S)
+        try:
+            out, complaints = process.communicate(timeout=PATIENCE_S)
+        finally:
+            end(process)
     assert (status, "") == (process.returncode, complaints if quiet else ""), complaints
     return out
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a process with all that it forked."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def corrupt(path: Path, at: int, data: bytes) -> None:

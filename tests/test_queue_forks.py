@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.queues import drained, finished, python, rows, sqlite_queue
+from tests.queues import drained, end, finished, python, rows, sqlite_queue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +127,7 @@ def test_a_fork_inside_a_write_then_the_master_killed_then_a_worker_leaving_cost
                 to_two.close()
                 assert "" == out_two.readline()
         finally:
-            master.kill()
+            end(master)
     found = rows(path)
     assert 50 == len([each for each in found if each.startswith(b"two later")])
     assert {b"one first 0", b"two first 0", b"master 9"} <= set(found)
@@ -346,7 +346,7 @@ put("before")
 assert queue.elect()
 if c_fork() == 0:
     refused(lambda: put("child"))
-    print(os.getpid(), flush=True)
+    os.write(1, b"put\\n")
     sys.stdin.readline()
     os._exit(0)
 sys.stdin.readline()
@@ -354,14 +354,13 @@ sys.stdin.readline()
         path,
     )
     with holder:
-        assert holder.stdout is not None
-        child = int(holder.stdout.readline())
         try:
+            assert holder.stdout is not None
+            assert "put\n" == holder.stdout.readline()
             holder.kill()
             holder.wait()
             queue = sqlite_queue(path)
             assert queue.elect()
             queue.close()
         finally:
-            with suppress(ProcessLookupError):
-                os.kill(child, 9)
+            end(holder)
