@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import oracle
 from tests.faults.client import ask, get
-from tests.faults.conftest import Bench, size
+from tests.faults.conftest import Bench, full_only, size
 from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import answer
 
@@ -35,7 +35,7 @@ def rss(app: AppServer) -> int:
 @linux_only
 @pytest.mark.timeout(900)
 def test_memory_stays_flat_while_the_server_is_down_and_the_file_shrinks_when_it_is_back(bench: Bench) -> None:
-    requests = size(4_000, 100_000)
+    requests = size(2_500, 100_000)
     bench.server.go_down()
     app = bench.app(ONE_WORKER, buffer_length=100).start()
     with bench.clients(app, threads=4) as clients:
@@ -133,7 +133,7 @@ def exchange_of(entry: dict[str, object]) -> dict[str, dict[str, object]]:
     return log["log"]["entries"][0]
 
 
-@pytest.mark.parametrize("kind", ["dead letters", "entries"])
+@pytest.mark.parametrize("kind", [pytest.param("dead letters", marks=full_only), "entries"])
 def test_a_queue_at_its_bound_drops_the_oldest_and_counts_them(bench: Bench, kind: str) -> None:
     bench.server.behave(answer(503) if kind == "entries" else answer(413))
     app = bench.app(gunicorn("--workers=1"), max_queue_bytes=MIB, buffer_length=1).start()

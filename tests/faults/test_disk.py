@@ -21,7 +21,7 @@ from readme_metrics.queue.durable import SqliteQueue
 from tests.faults import oracle
 from tests.faults.app import KEY
 from tests.faults.client import ask, get
-from tests.faults.conftest import FULL, Bench
+from tests.faults.conftest import FULL, Bench, full_only
 from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import after, answer
 
@@ -148,6 +148,7 @@ def stores(bench: Bench, app: AppServer) -> bool:
     return False
 
 
+@full_only
 def test_a_volume_that_is_full_from_the_start_costs_no_answer_and_recovers(bench: Bench, volume: Path) -> None:
     bench.queue = volume / "queue"
     filler = fill(volume)
@@ -191,6 +192,7 @@ def test_a_volume_that_fills_under_load_costs_no_answer_and_recovers(bench: Benc
     assert before + 40 == books.accepted
 
 
+@full_only
 def test_a_volume_that_is_filled_during_a_drain_sends_nothing_again(bench: Bench, volume: Path) -> None:
     bench.queue = volume / "queue"
     bench.server.behave(answer(503))
@@ -252,7 +254,7 @@ def by_a_rename(path: Path) -> None:
     other.rename(path)
 
 
-@pytest.mark.parametrize("replace", [in_place, by_a_rename])
+@pytest.mark.parametrize("replace", [pytest.param(in_place, marks=full_only), by_a_rename])
 def test_a_file_that_becomes_garbage_is_set_aside_and_service_goes_on(
     bench: Bench, replace: Callable[[Path], None]
 ) -> None:
@@ -278,6 +280,7 @@ def set_aside(bench: Bench, app: AppServer) -> bool:
     return bool(list(bench.queue.glob("*.corrupt-*")))
 
 
+@full_only
 def test_garbage_found_at_the_start_is_set_aside(bench: Bench) -> None:
     files.prepare_directory(bench.queue)
     (bench.queue / queue_file_name(bench.server.url, KEY)).write_bytes(GARBAGE)

@@ -156,6 +156,7 @@ def test_four_workers_send_one_probe_a_hold_and_a_hold_outlives_them_all(bench: 
         first = len(bench.server.posts)
         poll(lambda: holds_of(bench, seen) == lengths, 60, lambda: f"{holds_of(bench, seen)}")
         posts = len(bench.server.posts)
+        slowest_s = max(each.took_s for each in clients.answers)
         app.end()
         bench.server.behave(answer())
         app.start()
@@ -168,7 +169,7 @@ def test_four_workers_send_one_probe_a_hold_and_a_hold_outlives_them_all(bench: 
 
     assert len(lengths) - 1 == posts - first, "one probe a hold"
     assert came_back >= last, "the hold was cut short by a restart"
-    assert max(each.took_s for each in clients.answers) < 2.0
+    assert slowest_s < 2.0, "a request waited for us"
     bench.judge("outage: 503, four workers, restart in the hold", runs=len(lengths))
 
 

@@ -16,13 +16,13 @@ from readme_metrics.config import queue_file_name
 from readme_metrics.queue.durable import SqliteQueue
 from tests.faults import oracle
 from tests.faults.app import KEY, SECRET
+from tests.faults.conftest import Bench, full_only
 from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import answer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.faults.conftest import Bench
 
 DISGUISES = [SECRET.encode(), quote(SECRET).encode(), base64.b64encode(SECRET.encode()), KEY.encode()]
 
@@ -86,7 +86,7 @@ def test_a_denied_value_and_the_key_are_in_no_byte_on_disk_at_any_moment_and_in_
     bench.judge("a planted secret, searched for at every moment")
 
 
-@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+@pytest.mark.parametrize("umask", [0, pytest.param(0o022, marks=full_only), pytest.param(0o777, marks=full_only)])
 def test_directory_and_files_are_private_under_any_umask(bench: Bench, umask: int) -> None:
     before = os.umask(umask)
     try:
