@@ -1,7 +1,7 @@
 """One open queue file.
 
-Schema, connection set-up and put are persist-queue's ``SQLiteQueue``; whole-batch claim and ack, books, hold and dead
-letters are ours.
+Schema, set-up and the statement of a put are persist-queue's ``SQLiteQueue``; whole-batch claim and ack, books, hold
+and dead letters are ours.
 
 The plain ``SQLiteQueue`` and not its ack queue: with two processes on one file that claims rows twice, and acks an
 entry in two transactions that grow with every acked row kept. Here one process drains, and what it claimed is in its
@@ -41,14 +41,6 @@ SHRINK_BELOW_BYTES: Final = 1024 * 1024
 """Live bytes that a VACUUM may copy: puts wait meanwhile."""
 ROOM_BUSY_S: Final = 0.02
 """How long one request may drop entries for; it does so once in as many bytes as it then has to drop."""
-
-
-class _PassThrough:
-    """Serialiser for entries that are bytes already; the library's default is pickle, which could run code."""
-
-    @staticmethod
-    def dumps(entry: bytes) -> bytes:
-        return entry
 
 
 def _hold(connection: sqlite3.Connection) -> None:
@@ -115,7 +107,11 @@ class QueueFile(SQLiteQueue):
         self._busy_s = busy_s
         try:
             super().__init__(
-                str(path.parent), name="entries", multithreading=True, serializer=_PassThrough, db_file_name=path.name
+                str(path.parent),
+                name="entries",
+                multithreading=True,
+                serializer=None,  # entries are bytes already; the library's default is pickle, which could run code
+                db_file_name=path.name,
             )
             self._insert: str = self._sql_insert  # the library builds it anew each time
             self._be_patient(busy_s)
@@ -137,10 +133,10 @@ class QueueFile(SQLiteQueue):
         self._held.append(connection)
         return connection
 
-    def _insert_into(self, *record: object) -> int | None:
-        """Insert in a transaction of its own; the library's way round costs 4 µs: a cursor, a commit, names built."""
+    def put(self, item: bytes, block: bool = True) -> int:  # noqa: ARG002, FBT001, FBT002 - the library's signature
+        """Insert in a transaction of its own; the library's way round costs a cursor, a commit and an event."""
         with self.tran_lock:
-            return self._putter.execute(self._insert, record).lastrowid
+            return self._putter.execute(self._insert, (item, time.time())).lastrowid or 0
 
     def _count(self) -> int:
         return 0  # the library counts every row at open, for a figure that nobody reads
