@@ -31,10 +31,11 @@ logger = logging.getLogger("readme_metrics.drain")
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 WIDTH: Final = 4
 """Batches in flight while a backlog drains; a crash can repeat as many."""
+LOOK_EVERY_S: Final = 1.0
 MOST_REJECTIONS: Final = 10
 """Lone rejections in a row after which the fault is more likely the server's than the entries'."""
-FIRST_HOLD_S: Final = {Kind.LATER: 1.0, Kind.REFUSED: 300.0, Kind.MISDIRECTED: 300.0}
-LONGEST_HOLD_S: Final = {Kind.LATER: 300.0, Kind.REFUSED: 3600.0, Kind.MISDIRECTED: 3600.0}
+FIRST_HOLD_S: Final = {Kind.LATER: 1.0, Kind.REFUSED: 300.0, Kind.MISDIRECTED: 300.0, Kind.REJECTED: 300.0}
+LONGEST_HOLD_S: Final = {Kind.LATER: 300.0, Kind.REFUSED: 3600.0, Kind.MISDIRECTED: 3600.0, Kind.REJECTED: 3600.0}
 LONGEST_TIMEOUT_S: Final = 60.0
 DIVIDED: Final = frozenset({Kind.REJECTED, Kind.TOO_LARGE})
 
@@ -100,6 +101,7 @@ class Drain:
         self._began_at = now()
         self._clock = clock
         self._stopped_for: str | None = None
+        self._look_at = 0.0
         self._warnings = Guard("reading an answer", "nothing")
         self._begin()
         forks.watch(self)
@@ -107,7 +109,8 @@ class Drain:
     def _begin(self) -> None:
         """All that belongs to one process."""
         self._one_at_a_time = threading.Lock()
-        self._unsettled: dict[int, Batch] = {}
+        self._flight = InFlight(self._send)
+        self._unsettled: list[Batch] = []
 
     def due_in_s(self) -> float | None:
         """Seconds until something must be sent; 0: now; None: nothing waits."""
@@ -125,62 +128,79 @@ class Drain:
     def run(self, *, everything: bool, deadline: float | None = None, patient: bool = True) -> Ending:
         """Send what is due, or everything; ``deadline`` on the monotonic clock. A second thread waits for the first.
 
-        Not ``patient`` where a request or an exit waits: one batch in flight, one attempt, within the time left.
+        Not ``patient`` where a request or an exit waits: one batch in flight, one attempt, within the time left, and
+        the stop event does not end it.
         """
         wait_s = -1.0 if deadline is None else max(0.0, deadline - self._clock())
         if not self._one_at_a_time.acquire(timeout=wait_s):
             return Ending.STOPPED
         try:
-            with InFlight(self._send) as flight:
-                return self._run(flight, _Leave(everything, deadline, patient))
+            self._look_at = self._clock() + LOOK_EVERY_S
+            return self._run(_Leave(everything, deadline, patient))
         finally:
-            self._release(self._unsettled.values())  # none, unless a bug or the disk broke the run off
+            self._flight.abandon()  # nothing, unless a bug or the disk broke the run off; likewise:
+            self._release(self._unsettled)
             self._unsettled.clear()
             self._one_at_a_time.release()
 
-    def _run(self, flight: InFlight, leave: _Leave) -> Ending:
+    def _run(self, leave: _Leave) -> Ending:
         while True:
             hold = self._queue.hold()
             ending = self._reason_to_end(hold, leave)
             if ending is None:
-                self._launch(flight, hold, leave)
-            if not flight:
+                self._launch(hold, leave)
+            if not self._flight:
                 return ending or Ending.DONE
-            self._settle(flight, hold, leave)
+            self._settle(hold, leave)
 
     def _reason_to_end(self, hold: Hold | None, leave: _Leave) -> Ending | None:
         if hold is not None and hold.until > self._now():
             return Ending.HELD
-        out_of_time = self._stop.is_set() if leave.deadline is None else self._clock() >= leave.deadline
-        return Ending.STOPPED if out_of_time else None
+        if leave.patient and (self._stop.is_set() or not self._in_office()):
+            return Ending.STOPPED
+        return Ending.STOPPED if leave.deadline is not None and self._clock() >= leave.deadline else None
 
-    def _launch(self, flight: InFlight, hold: Hold | None, leave: _Leave) -> None:
+    def _in_office(self) -> bool:
+        """Once a second, however long a POST or a backlog takes: show that we live, tend the queue."""
+        if self._clock() < self._look_at:
+            return True
+        self._look_at = self._clock() + LOOK_EVERY_S
+        in_office = self._queue.elect()
+        self._queue.tend()
+        return in_office
+
+    def _launch(self, hold: Hold | None, leave: _Leave) -> None:
         """Claim and send until as much is in flight as may be; after a hold, one batch alone."""
         width = WIDTH if leave.patient and hold is None else 1
-        while len(flight) < width and (leave.everything or self.due_in_s() == 0.0):
+        while len(self._flight) < width and (leave.everything or self.due_in_s() == 0.0):
             batch = self._queue.claim(self._batch_length, MAX_BATCH_BYTES)
             if batch is None:
                 return
-            self._unsettled[batch.ids[0]] = batch
-            flight.launch(batch, self._limits(hold, leave))
+            self._unsettled.append(batch)
+            self._flight.launch(batch, self._limits(hold, leave))
 
     def _limits(self, hold: Hold | None, leave: _Leave) -> Limits:
         if not leave.patient:
             left_s = self._configured_timeout_s if leave.deadline is None else leave.deadline - self._clock()
-            return Limits(1, max(0.05, min(self._configured_timeout_s, left_s)))
+            return Limits(1, max(0.05, min(self._configured_timeout_s, left_s)), inline=True)
         timeout_s = max(self._learned_timeout_s, (hold and hold.timeout_s) or 0.0)
-        return Limits(1 if hold is not None else 3, timeout_s)
+        return Limits(1 if hold is not None else 3, timeout_s, inline=False)
 
-    def _settle(self, flight: InFlight, hold: Hold | None, leave: _Leave) -> None:
+    def _next(self) -> Sent:
+        while (sent := self._flight.next(max(0.0, self._look_at - self._clock()))) is None:
+            self._in_office()
+        return sent
+
+    def _settle(self, hold: Hold | None, leave: _Leave) -> None:
         """Act on what came back; at trouble, first wait until nothing else is in flight."""
         limits = self._limits(hold, leave)
         troubled: list[Sent] = []
-        while flight:
-            sent = flight.next()
+        while self._flight:
+            sent = self._next()
             if sent.outcome.verdict.kind is Kind.DELIVERED:
                 self._learn_timeout(sent.took_s)
                 self._delivered(sent.batch, sent.outcome.verdict, hold)
-                del self._unsettled[sent.batch.ids[0]]
+                self._unsettled.remove(sent.batch)
             else:
                 troubled.append(sent)
             if not troubled:
@@ -221,7 +241,7 @@ class Drain:
             if known is None and self._reason_to_end(None, leave):
                 answer = Verdict(Kind.LATER, "time was up while a rejected batch was divided")
             else:
-                answer = known or self._send(part.entries, **limits._asdict()).verdict
+                answer = known or self._sent_alone(part, limits)
             if answer.kind is Kind.DELIVERED:
                 self._delivered(part, answer, None)
             elif answer.kind in DIVIDED and len(part) > 1:
@@ -233,6 +253,10 @@ class Drain:
                 self._release(rest for rest, _ in parts)
                 return _all_rejected(answer)
         return None
+
+    def _sent_alone(self, part: Batch, limits: Limits) -> Verdict:
+        self._flight.launch(part, limits)
+        return self._next().outcome.verdict
 
     def _release(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
@@ -273,7 +297,7 @@ class Drain:
 
 def _all_rejected(last: Verdict) -> Verdict:
     return Verdict(
-        Kind.REFUSED,
+        Kind.REJECTED,
         f"{MOST_REJECTIONS} entries in a row were rejected, the last with {last.reason}: is this really ReadMe's "
         "server? See readme-metrics dead-letters list",
         last.status,

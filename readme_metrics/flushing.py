@@ -1,15 +1,12 @@
 """What ``readme-metrics flush`` does: drain a queue file in this process, or follow the process that drains it.
 
-The drainer's office is kept by a thread beside the drain, because one POST may take a minute: once a second it shows
-that we live, checkpoints, and looks at the time. Who asks to stop sets ``stop``: what is in flight comes back first, so
-that nothing that was delivered is sent again.
+Who asks to stop sets ``stop``: what is in flight comes back first, so that nothing that was delivered is sent again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -19,12 +16,12 @@ from readme_metrics.delivery import Delivery
 from readme_metrics.drain import Drain, Ending
 from readme_metrics.errors import QueueError
 from readme_metrics.figures import moment, span
-from readme_metrics.guard import Guard
 from readme_metrics.queue import files, ledger, open_queue, salvage
 from readme_metrics.queue.drainer_lock import read_drainer
 from readme_metrics.status_text import SILENT_S, who
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Generator
     from pathlib import Path
 
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
     from readme_metrics.queue.contract import Books, DurableQueue, Hold
 
 LOOK_EVERY_S: Final = 1.0
-"""How often the drainer shows that it lives, and a follower asks again."""
+"""How often a follower asks again."""
 FOLLOW_EVERY_S: Final = 0.1
 """How often a follower looks at the books."""
 ELECT_TRIES: Final = 15
@@ -149,7 +146,6 @@ class Flush:
         self._began = clock()
         self._deadline = self._began + max_time_s
         self._said: set[str] = set()
-        self._guard = Guard("looking after the queue", "it is tried again in a second")
         self._drain = Drain(
             queue,
             send,
@@ -199,39 +195,30 @@ class Flush:
 
     # -- as the drainer
 
-    def _drain_all(self) -> Ended:
+    def _drain_all(self) -> Ended | None:
+        """Send everything; None: another process took the office over."""
         with self._office():
             while True:
-                ending = self._drain.run(everything=True)
+                ending = self._drain.run(everything=True, deadline=self._deadline)
                 if not self._queue.backlog().count:
                     return Ended.EMPTY
-                if ending is not Ending.DONE:
-                    return Ended.HELD if ending is Ending.HELD else self._why_stopped()
+                if ending is Ending.HELD:
+                    return Ended.HELD
+                if ending is Ending.STOPPED:
+                    return self._why_stopped() if self._stop.is_set() or not self._left_s() else None
                 if not self._queue.unclaimed(1).count:
                     return Ended.UNDELETED
 
     @contextlib.contextmanager
     def _office(self) -> Generator[None]:
-        """Be the drainer: tend the queue from now on, and leave the file small."""
-        leaving = threading.Event()
+        """Be the drainer: tend the queue before, and leave the file small."""
         self._queue.tend()
-        keeper = threading.Thread(target=self._keep_office, args=(leaving,), name="readme-metrics-keeper", daemon=True)
-        keeper.start()
         try:
             yield
         finally:
-            leaving.set()
-            keeper.join()
             for _ in range(2):  # the second one sees that the WAL does not grow, and gives back what is not needed
                 self._queue.tend(idle=not self._queue.backlog().count)
             self._queue.resign()
-
-    def _keep_office(self, leaving: threading.Event) -> None:
-        while not leaving.wait(LOOK_EVERY_S if self._stop.is_set() else min(LOOK_EVERY_S, self._left_s())):
-            with self._guard:
-                if not self._left_s() or not self._queue.elect():
-                    self._stop.set()
-                self._queue.tend()
 
     def _left_s(self) -> float:
         return max(0.0, self._deadline - self._clock())

@@ -1,7 +1,8 @@
-"""Batches that are being sent: one inline, several by threads that live as long as the drain that started them.
+"""Batches that are being sent by a few threads, or inline where somebody waits.
 
 Daemon threads of our own: a ``ThreadPoolExecutor`` joins its threads at exit, which a hanging server would delay, and
-takes no work there. Where no thread can start (Python 3.12 refuses at exit) batches go one after the other.
+takes no work there. They start when there is work for one more, and then wait for the next. Where no thread can start
+(Python 3.12 refuses at exit) batches go one after the other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from readme_metrics.queue.contract import Batch
     from readme_metrics.verdict import Outcome
@@ -31,6 +31,8 @@ class Limits(NamedTuple):
 
     max_attempts: int
     timeout_s: float
+    inline: bool
+    """Send in the thread that asks for what came of it: a request or an exit, which has no time for another."""
 
 
 class Sent(NamedTuple):
@@ -47,76 +49,65 @@ class _Job(NamedTuple):
 
 
 class InFlight:
-    """Used by one thread, in a ``with`` block that ends when nothing is in flight or the process is leaving."""
+    """Used by one thread at a time, in one process; a forked child makes its own."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._waiting: list[_Job] = []
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._inline: list[_Job] = []
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Sent | BaseException] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads = 0
         self._count = 0
-
-    def __enter__(self) -> InFlight:  # noqa: PYI034 - Self is not in Python 3.10
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the threads; after an error, when what they are sending has come back: nothing may be sent twice."""
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads if error is not None else ():
-            thread.join()
 
     def __len__(self) -> int:
         return self._count
 
     def launch(self, batch: Batch, limits: Limits) -> None:
         """Send a batch; ``next`` gives what came of it."""
-        self._waiting.append(_Job(batch, limits))
         self._count += 1
+        job = _Job(batch, limits)
+        if limits.inline or not (self._threads >= self._count or self._start_thread()):
+            self._inline.append(job)
+        else:
+            self._jobs.put(job)
 
-    def next(self) -> Sent:
-        """Wait for the next that is done. Raises what ``send`` raised."""
+    def next(self, timeout_s: float) -> Sent | None:
+        """Wait for the next that is done; None: not yet. Raises what ``send`` raised."""
+        try:
+            sent = self._attempted(self._inline.pop(0)) if self._inline else self._results.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
         self._count -= 1
-        if not self._threads and len(self._waiting) == 1:
-            return self._sent(self._waiting.pop())
-        self._hand_over()
-        sent = self._results.get()
         if isinstance(sent, BaseException):
             raise sent
         return sent
 
-    def _sent(self, job: _Job) -> Sent:
+    def abandon(self) -> None:
+        """Wait until nothing is in flight, whatever comes of it: nothing may be sent twice at once."""
+        self._count -= len(self._inline)
+        self._inline.clear()
+        while self._count:
+            self._results.get()
+            self._count -= 1
+
+    def _attempted(self, job: _Job) -> Sent | BaseException:
         began = time.monotonic()
-        outcome = self._send(job.batch.entries, max_attempts=job.limits.max_attempts, timeout_s=job.limits.timeout_s)
+        limits = job.limits
+        try:
+            outcome = self._send(job.batch.entries, max_attempts=limits.max_attempts, timeout_s=limits.timeout_s)
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for it
+            return error
         return Sent(job.batch, outcome, time.monotonic() - began)
 
-    def _hand_over(self) -> None:
-        while self._waiting:
-            if len(self._threads) <= self._count:
-                self._start_thread()
-            job = self._waiting.pop(0)
-            if self._threads:
-                self._jobs.put(job)
-            else:
-                self._results.put(self._sent(job))
-
-    def _start_thread(self) -> None:
+    def _start_thread(self) -> bool:
         thread = threading.Thread(target=self._work, name="readme-metrics-sender", daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            return
-        self._threads.append(thread)
+            return self._threads > 0
+        self._threads += 1
+        return True
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._results.put(self._sent_or_error(job))
-
-    def _sent_or_error(self, job: _Job) -> Sent | BaseException:
-        try:
-            return self._sent(job)
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for it
-            return error
+        while True:
+            self._results.put(self._attempted(self._jobs.get()))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from readme_metrics import drain
 from readme_metrics.drain import Drain, Ending, next_hold
-from readme_metrics.queue.contract import Hold
+from readme_metrics.queue.contract import Batch, Hold
 from readme_metrics.queue.memory import MemoryQueue
 from readme_metrics.verdict import Kind, Outcome, Verdict
 
@@ -251,7 +252,7 @@ def test_a_server_that_rejects_everything_is_held_after_ten_and_each_probe_burie
     assert len(bench.queue.dead_letters()) == 10
     hold = bench.queue.hold()
     assert hold is not None
-    assert (hold.kind, hold.length_s) == ("refused", 300.0)
+    assert (hold.kind, hold.length_s) == ("rejected", 300.0)
     for buried in (11, 12):
         bench.wait_out_the_hold()
         assert bench.run() is Ending.HELD
@@ -391,3 +392,66 @@ def test_where_no_thread_can_start_batches_go_one_after_the_other(monkeypatch: p
     bench.put(45)
     assert bench.run() is Ending.DONE
     assert bench.queue.report().books.delivered == 45
+
+
+class OfficeBook(MemoryQueue):
+    """Counts how often its drainer showed that it lives; ``holds`` says for how long it stays the drainer."""
+
+    looks = 0
+    tended = threading.Event()
+    holds = True
+
+    def elect(self) -> bool:
+        self.looks += 1
+        return self.holds
+
+    def tend(self, *, idle: bool = False) -> None:
+        self.tended.set()
+
+
+def test_the_drainer_keeps_its_office_while_a_server_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "LOOK_EVERY_S", 0.01)
+    queue = OfficeBook()
+    queue.put(b"1")
+
+    def send(entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+        assert queue.tended.wait(10)  # tended while this POST hangs
+        return Outcome(DELIVERED, 1)
+
+    one = Drain(queue, send, batch_length=1, flush_interval_s=60, timeout_s=3, stop=threading.Event())
+    assert one.run(everything=True) is Ending.DONE
+    assert queue.looks >= 1
+
+
+def test_a_drainer_that_lost_its_office_stops_and_books_what_was_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "LOOK_EVERY_S", 0.0)
+    queue = OfficeBook()
+    for number in range(9):
+        queue.put(b"%d" % number)
+
+    def send(entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+        queue.holds = False
+        return Outcome(DELIVERED, 1)
+
+    one = Drain(queue, send, batch_length=1, flush_interval_s=60, timeout_s=3, stop=threading.Event())
+    assert one.run(everything=True) is Ending.STOPPED
+    books = queue.report().books
+    assert 1 <= books.delivered <= 4
+    assert books.balanced
+
+
+def test_batches_of_a_file_that_was_replaced_may_have_the_ids_of_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Replaced(MemoryQueue):
+        def claim(self, limit: int, max_bytes: int) -> Batch | None:
+            batch = super().claim(limit, max_bytes)
+            return batch and Batch((1,), batch.entries, source=object())
+
+    queue = Replaced()
+    for number in range(4):
+        queue.put(b"%d" % number)
+
+    def send(entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+        return Outcome(DELIVERED, 1)
+
+    one = Drain(queue, send, batch_length=1, flush_interval_s=60, timeout_s=3, stop=threading.Event())
+    assert one.run(everything=True) is Ending.DONE

@@ -84,7 +84,7 @@ def test_the_put_that_fills_a_batch_wakes_the_thread(make: Callable[..., Bench])
     assert not bench.arrived.wait(0.05)
     bench.put(b"2")
     assert bench.arrived.wait(5)
-    assert (bench.sent, bench.senders) == ([b"1", b"2"], {"readme-metrics-flusher"})
+    assert (bench.sent, bench.senders) == ([b"1", b"2"], {"readme-metrics-sender"})
 
 
 def test_where_no_thread_can_start_the_entry_stays_and_leaving_sends_it(

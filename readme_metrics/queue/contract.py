@@ -74,7 +74,7 @@ class Hold:
     length_s: float
     """Its own whole length: it never lasts longer than this, whatever the clock does."""
     kind: str
-    """``later``, ``refused`` or ``misdirected`` (the verdict that began it)."""
+    """``later``, ``refused``, ``misdirected`` or ``rejected`` (the verdict that began it)."""
     reason: str
     """One sentence for a person."""
     timeout_s: float | None = None

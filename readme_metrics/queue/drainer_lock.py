@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 if sys.platform == "win32":  # pragma: no cover - written portably, not tested there
     import msvcrt
 
-    def _try_lock(descriptor: int) -> bool:
+    def _try_lock(descriptor: int, *, shared: bool = False) -> bool:  # noqa: ARG001 - there is one kind only
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # far behind the text, which others may read
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -41,9 +41,9 @@ if sys.platform == "win32":  # pragma: no cover - written portably, not tested t
 else:
     import fcntl
 
-    def _try_lock(descriptor: int) -> bool:
+    def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -110,7 +110,7 @@ def read_drainer(path: Path) -> Drainer | None:
     except OSError:
         return None
     try:
-        if _try_lock(descriptor):
+        if _try_lock(descriptor, shared=True):  # shared: two who look at once don't take each other for a drainer
             return None  # nobody held it; closing frees it again
         signed = json.loads(os.read(descriptor, 4096) or b"{}")
         seen_at = os.fstat(descriptor).st_mtime
