@@ -39,6 +39,8 @@ def create_app() -> flask.Flask:
     options = os.environ.get("FAULTS_OPTIONS")
     if options:
         ReadMeMetrics(MetricsApiConfig(KEY, grouping_function, LOG_URL, **json.loads(options)), app)
+    if "FAULTS_POINTS" in os.environ:
+        app.wsgi_app = fault_points.die_with_the_last_byte(app.wsgi_app, os.environ["FAULTS_POINTS"])  # type: ignore[method-assign,assignment]  # Flask's way
     return app
 
 

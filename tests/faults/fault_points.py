@@ -19,7 +19,9 @@ from readme_metrics.queue.durable import SqliteQueue
 from readme_metrics.queue.sqlite import QueueFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 BEFORE = {
     "before claim": (SqliteQueue, "claim"),
@@ -33,6 +35,7 @@ AFTER = {
     "after ack": (SqliteQueue, "ack"),
 }
 DURING = {"inside a checkpoint": (QueueFile, "checkpoint")}
+WITH_THE_LAST_BYTE = "with the last byte of an answer"
 BY_THE_SERVER = "after the server read the body"
 STEPS = (*BEFORE, *AFTER, *DURING, BY_THE_SERVER)
 
@@ -45,6 +48,33 @@ def install(directory: str) -> None:
         _wrap(owner, name, after=functools.partial(_die, Path(directory, step)))
     for step, (owner, name) in DURING.items():
         _wrap(owner, name, before=functools.partial(_die_soon, Path(directory, step)))
+
+
+def die_with_the_last_byte(app: WSGIApplication, directory: str) -> WSGIApplication:
+    """Stand between the app and its server: when the server has sent all of a Content-Length, nothing else happens."""
+    mark = Path(directory, WITH_THE_LAST_BYTE)
+
+    def deadly(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "OPTIONS" or not mark.exists():
+            return app(environ, start_response)
+        left = 0
+
+        def note_length(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
+            nonlocal left
+            left = int(dict(headers)["Content-Length"])
+            return start_response(status, headers, *error)
+
+        def chunks() -> Iterator[bytes]:
+            nonlocal left
+            for chunk in app(environ, note_length):
+                yield chunk
+                left -= len(chunk)
+                if left <= 0:
+                    _die(mark)
+
+        return chunks()
+
+    return deadly
 
 
 def _nothing() -> None:

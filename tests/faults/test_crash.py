@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.client import KINDS, ask
 from tests.faults.conftest import Bench, size
-from tests.faults.fault_points import BY_THE_SERVER, STEPS
+from tests.faults.fault_points import BY_THE_SERVER, STEPS, WITH_THE_LAST_BYTE
 from tests.faults.processes import AppServer, gunicorn, poll
 
 if TYPE_CHECKING:
@@ -94,6 +95,22 @@ def test_nothing_is_lost_by_a_death_at_any_step_of_the_drain(bench: Bench) -> No
     app.stop()
 
     bench.judge(f"a death at each of {len(STEPS)} steps of the drain", runs=len(steps))
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [KINDS[0], KINDS[1], KINDS[3]])
+def test_an_answer_that_came_whole_is_kept_though_its_process_died_with_the_last_byte(
+    bench: Bench, method: str, path: str, body: bytes
+) -> None:
+    app = bench.app(gunicorn("--workers=1"), auto_flush=False).start()
+    (bench.points / WITH_THE_LAST_BYTE).touch()
+    answered = ask(app.port, method, path, body)
+    poll(lambda: not (bench.points / WITH_THE_LAST_BYTE).exists(), 10, "its death")
+    app.end()
+
+    assert answered is not None
+    assert 0 == bench.flushed()[0]
+    bench.answered.append(str(answered.entry_id))
+    bench.judge(f"a death with the last byte of {path.partition('?')[0]}")
 
 
 def die_at(bench: Bench, app: AppServer, step: str) -> None:

@@ -22,14 +22,14 @@ SHUTDOWN_S = 1.0
 TEARDOWN_S = 1.0
 """What an interpreter on a busy machine takes for itself."""
 COUNT = 15
-QUICK = {"at_the_end", "with_a_daemon_thread_in_the_middle", "logging_at_exit", "with_children"}
+QUICK = {"at_the_end", "with_a_daemon_thread_in_the_middle", "logging_at_exit", "without_threads", "with_children"}
 NAMES = [way.__name__ for way in script.WAYS]
 CUT_SHORT = {"by_os_exit", "as_a_daemon", "forked_in_the_middle_of_a_drain", "with_a_daemon_thread_in_the_middle"}
 """They may leave with a batch in flight."""
 LOGGING_AFTER_THE_LAST_FLUSH = {"by_os_exit", "logging_at_exit", "with_a_daemon_thread_in_the_middle"}
 
 
-def run(bench: Bench, how: str) -> tuple[list[str], float]:
+def run(bench: Bench, how: str, *, timeout_s: float = 2.0) -> tuple[list[str], float]:
     """The ids that were answered, and how long the last of its processes took to leave."""
     with bench.log.open("ab") as log:
         program = subprocess.run(
@@ -38,7 +38,7 @@ def run(bench: Bench, how: str) -> tuple[list[str], float]:
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=ROOT,
-            env=bench.environment(shutdown_timeout=SHUTDOWN_S, flush_interval=0.05),
+            env=bench.environment(shutdown_timeout=SHUTDOWN_S, timeout=timeout_s, flush_interval=0.05),
             timeout=50,
             check=False,
         )  # ends when every process that holds the pipe has
@@ -51,7 +51,7 @@ def run(bench: Bench, how: str) -> tuple[list[str], float]:
 @pytest.mark.parametrize("how", [name if name in QUICK else pytest.param(name, marks=full_only) for name in NAMES])
 def test_a_program_that_leaves_loses_nothing_and_leaves_in_time_though_the_server_hangs(bench: Bench, how: str) -> None:
     bench.server.behave(hang_after_reading)
-    ids, took_s = run(bench, how)
+    ids, took_s = run(bench, how, timeout_s=20.0)
     bench.server.behave(answer())
     status, words = bench.flushed("--force")
 
