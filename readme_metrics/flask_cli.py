@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import click
 from flask.cli import ScriptInfo
 
-from readme_metrics.cli import COMMANDS
-from readme_metrics.cli_base import PLACE, Group
+from readme_metrics.cli.base import PLACE, Group
+from readme_metrics.cli.group import COMMANDS
+from readme_metrics.cli.place import place_of_app
 from readme_metrics.config import MetricsApiConfig
 from readme_metrics.errors import ConfigurationError
-from readme_metrics.place import place_of_app
 
 if TYPE_CHECKING:
-    from readme_metrics.place import Place
+    from readme_metrics.cli.place import Place
 
 
 @click.group("readme-metrics", cls=Group, commands=list(COMMANDS))

@@ -1,6 +1,6 @@
 """``python -m readme_metrics.flush`` is ``readme-metrics flush``."""
 
-from readme_metrics.cli_flush import flush_command
+from readme_metrics.cli.flush import flush_command
 
 if __name__ == "__main__":
     flush_command()

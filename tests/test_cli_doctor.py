@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from readme_metrics import doctor
-from readme_metrics.doctor import FAIL, OK, WARN, Check, examine, file_system, server, space, sqlite
-from readme_metrics.place import Place
-from readme_metrics.reach import Answer, reach
+from readme_metrics.cli import doctor
+from readme_metrics.cli.doctor import FAIL, OK, WARN, Check, examine, file_system, server, space, sqlite
+from readme_metrics.cli.place import Place
+from readme_metrics.cli.reach import Answer, reach
 from tests.commanding import KEY, OTHER_KEY, Host
 from tests.metrics_server import MetricsServer, answer, drip_head, hang_after_reading
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from readme_metrics.flushing import Ended, Flush
+from readme_metrics.cli.flushing import Ended, Flush
 from readme_metrics.queue import open_queue
 from readme_metrics.queue.drainer_lock import DrainerLock, read_drainer
 from readme_metrics.queue.files import lock_path

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readme_metrics import figures
-from readme_metrics.cli import measured
+from readme_metrics.cli import figures
+from readme_metrics.cli.group import measured
+from readme_metrics.cli.status_text import Level, findings, lines, speed
 from readme_metrics.queue.contract import Activity, Backlog, Books, Drainer, Hold, Report
-from readme_metrics.status_text import Level, findings, lines, speed
 from tests.commanding import OTHER_KEY, Host
 
 if TYPE_CHECKING:

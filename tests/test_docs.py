@@ -15,8 +15,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from readme_metrics import MetricsApiConfig, VerifyWebhook, __version__, capture, cli_base, drain, status_text
-from readme_metrics.cli import main
+from readme_metrics import MetricsApiConfig, VerifyWebhook, __version__, capture, drain
+from readme_metrics.cli import base as cli_base
+from readme_metrics.cli import main, status_text
 from readme_metrics.config import DEFAULT_SERVER, MIB
 from readme_metrics.flask_readme import ReadMeMetrics
 from readme_metrics.queue import durable, memory, salvage

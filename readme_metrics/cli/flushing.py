@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from readme_metrics.cli.figures import moment, span
+from readme_metrics.cli.status_text import SILENT_S, who
 from readme_metrics.delivery import Delivery
 from readme_metrics.drain import Drain, Ending
 from readme_metrics.errors import QueueError
-from readme_metrics.figures import moment, span
 from readme_metrics.queue import files, ledger, open_queue, salvage
 from readme_metrics.queue.drainer_lock import read_drainer
-from readme_metrics.status_text import SILENT_S, who
 
 if TYPE_CHECKING:
     import threading

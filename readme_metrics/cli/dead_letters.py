@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from readme_metrics import figures
-from readme_metrics.cli_base import (
+from readme_metrics.cli import figures
+from readme_metrics.cli.base import (
     WRONG,
     Failure,
     Group,
@@ -22,13 +22,13 @@ from readme_metrics.cli_base import (
     say_json,
     say_other_queues,
 )
-from readme_metrics.flushing import UNBOUNDED_BYTES, holds_nothing
+from readme_metrics.cli.flushing import UNBOUNDED_BYTES, holds_nothing
 from readme_metrics.queue import ledger, open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from readme_metrics.place import Place
+    from readme_metrics.cli.place import Place
     from readme_metrics.queue.contract import DeadLetter, DurableQueue
 
 NONE: Final = "No dead letters."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from readme_metrics import figures
+from readme_metrics.cli import figures
 
 if TYPE_CHECKING:
     from readme_metrics.queue.contract import Books, Drainer, Report

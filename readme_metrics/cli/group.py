@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from readme_metrics import __version__, figures, status_text
-from readme_metrics.cli_base import (
+from readme_metrics import __version__
+from readme_metrics.cli import figures, status_text
+from readme_metrics.cli.base import (
     UNREADABLE,
     WRONG,
     Command,
@@ -22,17 +23,17 @@ from readme_metrics.cli_base import (
     say,
     say_json,
 )
-from readme_metrics.cli_dead_letters import dead_letters_group
-from readme_metrics.cli_flush import flush_command
-from readme_metrics.doctor import FAIL, OK, WARN, examine
+from readme_metrics.cli.dead_letters import dead_letters_group
+from readme_metrics.cli.doctor import FAIL, OK, WARN, examine
+from readme_metrics.cli.flush import flush_command
+from readme_metrics.cli.status_text import Finding, Level, Speed
 from readme_metrics.errors import QueueError
 from readme_metrics.queue import files, ledger
-from readme_metrics.status_text import Finding, Level, Speed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from readme_metrics.place import Place
+    from readme_metrics.cli.place import Place
     from readme_metrics.queue.contract import Report
 
 COLOURS: Final = {Level.WELL: "green", Level.WARNING: "yellow", Level.WRONG: "red"}

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from readme_metrics import figures
-from readme_metrics.cli_base import (
+from readme_metrics.cli import figures
+from readme_metrics.cli.base import (
     NOT_ALLOWED,
     NOT_CONFIGURED,
     REMAIN,
@@ -31,7 +31,7 @@ from readme_metrics.cli_base import (
     say_json,
     say_other_queues,
 )
-from readme_metrics.flushing import Ended, Result, flush, holds_nothing
+from readme_metrics.cli.flushing import Ended, Result, flush, holds_nothing
 from readme_metrics.queue import ledger
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from click._termui_impl import ProgressBar  # in the types only
 
-    from readme_metrics.place import Place
+    from readme_metrics.cli.place import Place
 
 MAX_TIME_S: Final = 300.0
 STATUS_OF_HOLD: Final = {"refused": NOT_ALLOWED, "misdirected": NOT_CONFIGURED}

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 import click
 
+from readme_metrics.cli.figures import entries
+from readme_metrics.cli.place import Place, place_of_environment
 from readme_metrics.errors import ConfigurationError, MetricsError, QueueError
-from readme_metrics.figures import entries
-from readme_metrics.place import Place, place_of_environment
 from readme_metrics.queue import ledger
 
 if TYPE_CHECKING:

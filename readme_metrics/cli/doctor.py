@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from readme_metrics.cli.figures import entries, moment, size
+from readme_metrics.cli.reach import Answer, reach
+from readme_metrics.cli.status_text import Level, findings
 from readme_metrics.errors import QueueError
-from readme_metrics.figures import entries, moment, size
 from readme_metrics.pipeline import CONTAINER_SIGNS
 from readme_metrics.queue import files, ledger
-from readme_metrics.reach import Answer, reach
-from readme_metrics.status_text import Level, findings
 from readme_metrics.verdict import Kind, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from readme_metrics.place import Place
+    from readme_metrics.cli.place import Place
     from readme_metrics.queue.contract import Report
 
 OK: Final = "ok"
