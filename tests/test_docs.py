@@ -20,7 +20,7 @@ from readme_metrics.cli import base as cli_base
 from readme_metrics.cli import main, status_text
 from readme_metrics.config import DEFAULT_SERVER, MIB
 from readme_metrics.flask_readme import ReadMeMetrics
-from readme_metrics.queue import durable, memory, salvage
+from readme_metrics.queue import durable, keeper, memory, salvage
 from readme_metrics.queue.contract import Activity, Backlog, Books, Drainer, Hold, Report
 from readme_metrics.verdict import LONGEST_RETRY_AFTER_S, Kind
 from tests.readme import README, ROOT, flags, section, table, typed
@@ -247,8 +247,8 @@ FIGURES = [
     f"write-ahead log beside it is bounded at {2 * durable.WAL_LIMIT_BYTES // MIB} MiB",
     f"until the WAL reaches {2 * durable.WAL_LIMIT_BYTES // MIB} MiB",
     f"batches in flight ({drain.WIDTH} at most)",
-    f"the first request waits {durable.STRANGER_WAIT_S * 1000:g} ms at most",
-    f"({durable.STRANGER_WAIT_GEVENT_S * 1000:g} ms under gevent)",
+    f"the first request waits {keeper.STRANGER_WAIT_S * 1000:g} ms at most",
+    f"({keeper.STRANGER_WAIT_GEVENT_S * 1000:g} ms under gevent)",
     f"holds from {drain.FIRST_HOLD_S[Kind.LATER]:g} s to {drain.LONGEST_HOLD_S[Kind.LATER] / 60:g} min",
     f"`Retry-After` up to {LONGEST_RETRY_AFTER_S / 3600:g} h",
     f"tried again after {drain.FIRST_HOLD_S[Kind.REFUSED] / 60:g} min, later once an hour",

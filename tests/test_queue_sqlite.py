@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
-from readme_metrics.queue import durable, files, ledger
+from readme_metrics.queue import durable, files, keeper, ledger
 from readme_metrics.queue.contract import Hold
 from tests.queues import (
     MIB,
@@ -63,7 +63,7 @@ sys.stdin.readline()
 @pytest.fixture(autouse=True)
 def impatient_drainer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The drainer waits for a lock in SQLite, on the real clock."""
-    monkeypatch.setattr(durable, "DRAINER_BUSY_S", 0.01)
+    monkeypatch.setattr(keeper, "DRAINER_BUSY_S", 0.01)
 
 
 @pytest.fixture
@@ -573,7 +573,7 @@ def test_a_failure_that_nothing_mends_is_told_and_not_tried_for_ever(
 
     queue = sqlite_queue(path, clock=clock)
     monkeypatch.setattr("readme_metrics.queue.schema.connect", broken)
-    for _ in range(durable.MOST_FAILURES):
+    for _ in range(keeper.MOST_FAILURES):
         queue.put(entry(1))
         clock.sleep(1)
     with pytest.raises(QueueUnavailable, match=r"cannot be used \(disk I/O error\): set queue_path"):
@@ -586,13 +586,13 @@ def test_a_failure_that_nothing_mends_is_told_and_not_tried_for_ever(
 def test_failures_with_successes_between_are_no_reason_to_give_up(
     queue: SqliteQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(2 * durable.MOST_FAILURES):
+    for number in range(2 * keeper.MOST_FAILURES):
         file = queue._file
         assert file is not None
         file._getter.close()
         file._putter.close()
         queue.put(entry(number))
-    assert [b"first", *entries(2 * durable.MOST_FAILURES)] == drained(queue)
+    assert [b"first", *entries(2 * keeper.MOST_FAILURES)] == drained(queue)
 
 
 def test_a_file_that_was_closed_for_a_fork_under_many_threads_is_no_failure(queue: SqliteQueue) -> None:
@@ -601,7 +601,7 @@ def test_a_file_that_was_closed_for_a_fork_under_many_threads_is_no_failure(queu
     error = sqlite3.ProgrammingError("Cannot operate on a closed database.")
     queue.before_fork()
     queue.after_fork_in_parent()
-    assert all(queue._met(error, file) for _ in range(2 * durable.MOST_FAILURES))
+    assert all(queue._met(error, file) for _ in range(2 * keeper.MOST_FAILURES))
     queue.put(entry(1))
     assert [b"first", entry(1)] == drained(queue)
 
