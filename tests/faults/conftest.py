@@ -65,6 +65,7 @@ class Bench:
         return {
             **os.environ,
             "PYTHONPATH": str(ROOT),
+            "PYTHONHASHSEED": "0",  # Allow is written in the order of a set
             "README_API_KEY": KEY,
             "README_METRICS_SERVER": self.server.url,
             "README_METRICS_QUEUE_PATH": str(self.queue),
