@@ -95,7 +95,7 @@ def test_a_server_that_refuses_everything_buries_ten_and_then_one_a_probe(hours:
     hours.server.behave(answer(400, body=REASON))
     assert Ending.HELD is hours.drain.run(everything=True)
     assert MOST_REJECTIONS == hours.queue.report().books.dead
-    assert "refused" == hours.hold().kind
+    assert "rejected" == hours.hold().kind
     assert 300 == hours.hold().length_s
 
     for probe in range(1, 4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import statistics
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -80,7 +81,7 @@ def test_a_stranger_that_locks_the_file_delays_the_first_answers_only_and_every_
     app.stop()
 
     assert max(under_lock) < STRANGER_WAIT_S + BUSY_MACHINE_S
-    assert sum(took_s > STRANGER_WAIT_S / 2 for took_s in under_lock) <= 2 * THREADS, "the others were delayed"
+    assert statistics.quantiles(under_lock, n=5)[-1] < STRANGER_WAIT_S / 2, "the others were delayed"
     assert "locked by another program" in app.log_text()
     bench.judge(f"a stranger locks the file for {LOCKED_S:.0f} s")
 
