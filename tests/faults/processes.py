@@ -12,23 +12,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 START_S = 40.0
 POLL_S = 0.02
 
 
-def poll(condition: Callable[[], bool], deadline_s: float, what: str | Callable[[], str]) -> None:
-    """Wait for what another process does; fails the test after the deadline."""
+def poll(condition: Callable[[], T | None], deadline_s: float, what: str | Callable[[], str]) -> T:
+    """Wait until another process has made something true, and give it; fails the test after the deadline."""
     gives_up_at = time.monotonic() + deadline_s
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > gives_up_at:
             raise AssertionError(f"not within {deadline_s} s: {what if isinstance(what, str) else what()}")
         time.sleep(POLL_S)
+    return found
 
 
 def free_port() -> int:

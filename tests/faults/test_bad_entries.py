@@ -16,7 +16,7 @@ from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import answer, too_large_above
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Bench
+    from tests.faults.bench import Bench
     from tests.metrics_server import Behaviour, Call
 
 BATCH = 64

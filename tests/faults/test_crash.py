@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.bench import Bench, size
 from tests.faults.client import KINDS, ask
-from tests.faults.conftest import Bench, size
 from tests.faults.fault_points import BY_THE_SERVER, STEPS, WITH_THE_LAST_BYTE
 from tests.faults.processes import AppServer, gunicorn, poll
 

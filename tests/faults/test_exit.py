@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults import script
-from tests.faults.conftest import full_only
+from tests.faults.bench import full_only
 from tests.faults.processes import ROOT
 from tests.metrics_server import after, answer, hang_after_reading
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Bench
+    from tests.faults.bench import Bench
 
 SHUTDOWN_S = 1.0
 TEARDOWN_S = 1.0

@@ -17,8 +17,8 @@ from readme_metrics.queue import files
 from readme_metrics.queue.durable import SqliteQueue
 from tests.faults import oracle
 from tests.faults.app import KEY
+from tests.faults.bench import Bench, full_only
 from tests.faults.client import get
-from tests.faults.conftest import Bench, full_only
 from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import answer
 

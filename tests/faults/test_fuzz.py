@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.faults.conftest import FULL, Bench, size
+from tests.faults.bench import FULL, Bench, size
 from tests.faults.processes import AppServer, gunicorn
 from tests.metrics_server import answer
 

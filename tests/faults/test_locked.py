@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from readme_metrics.queue import files
 from readme_metrics.queue.durable import SqliteQueue
 from tests.faults import oracle
+from tests.faults.bench import FULL, Bench
 from tests.faults.client import ask
-from tests.faults.conftest import FULL, Bench
 from tests.faults.processes import gunicorn, poll
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from readme_metrics.drain import WIDTH, Ending
-from tests.faults.conftest import FULL, Bench, full_only, size
+from tests.faults.bench import FULL, Bench, full_only, size
 from tests.faults.hours import ENTRIES, HOUR_S, Hours
 from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import (

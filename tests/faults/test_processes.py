@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from tests.faults.bench import Bench, full_only, size
 from tests.faults.client import get
-from tests.faults.conftest import Bench, full_only, size
 from tests.faults.processes import ROOT, UWSGI, flask_run, gunicorn, poll, uwsgi
 
 

@@ -16,7 +16,7 @@ from readme_metrics.config import queue_file_name
 from readme_metrics.queue.durable import SqliteQueue
 from tests.faults import oracle
 from tests.faults.app import KEY, SECRET
-from tests.faults.conftest import Bench, full_only
+from tests.faults.bench import Bench, full_only
 from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import answer
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from readme_metrics.errors import QueueUnavailable
+from tests.faults.bench import Bench, full_only
 from tests.faults.client import ask, get
-from tests.faults.conftest import Bench, full_only
 from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import after, answer
 
