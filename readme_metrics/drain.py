@@ -8,6 +8,7 @@ rejected batch is divided, nothing else is in flight.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -137,8 +138,9 @@ class Drain:
         try:
             self._look_at = self._clock() + LOOK_EVERY_S
             return self._run(_Leave(everything, deadline, patient))
-        finally:
-            self._flight.abandon()  # nothing, unless a bug or the disk broke the run off; likewise:
+        finally:  # nothing is left, unless a bug, the disk or a person broke the run off
+            if not isinstance(sys.exc_info()[1], (KeyboardInterrupt, SystemExit)):
+                self._flight.abandon()
             self._release(self._unsettled)
             self._unsettled.clear()
             self._one_at_a_time.release()

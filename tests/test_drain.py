@@ -455,3 +455,24 @@ def test_batches_of_a_file_that_was_replaced_may_have_the_ids_of_the_new_one(mon
 
     one = Drain(queue, send, batch_length=1, flush_interval_s=60, timeout_s=3, stop=threading.Event())
     assert one.run(everything=True) is Ending.DONE
+
+
+def test_a_person_who_breaks_off_does_not_wait_for_what_is_in_flight() -> None:
+    leave = threading.Event()
+
+    class Impatient(MemoryQueue):
+        def elect(self) -> bool:
+            raise KeyboardInterrupt
+
+    queue = Impatient()
+    queue.put(b"1")
+
+    def send(entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+        assert leave.wait(30)
+        return Outcome(DELIVERED, 1)
+
+    one = Drain(queue, send, batch_length=1, flush_interval_s=60, timeout_s=3, stop=threading.Event())
+    with pytest.raises(KeyboardInterrupt):
+        one.run(everything=True)
+    assert not leave.is_set()
+    leave.set()
