@@ -397,9 +397,11 @@ def test_where_no_thread_can_start_batches_go_one_after_the_other(monkeypatch: p
 class OfficeBook(MemoryQueue):
     """Counts how often its drainer showed that it lives; ``holds`` says for how long it stays the drainer."""
 
-    looks = 0
-    tended = threading.Event()
-    holds = True
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.tended = threading.Event()
+        self.holds = True
 
     def elect(self) -> bool:
         self.looks += 1
