@@ -1,7 +1,7 @@
 """The background thread: wake, lazy start, fork, bounded close. The loop itself is ``drain``'s.
 
 The thread looks once a second, because nothing portable wakes another process: at the drainer lock, at the hold, at
-what other processes put. Within its own process ``notice`` wakes it at once when a batch is full.
+what other processes put. Within its own process ``notice`` wakes it when a batch is full.
 
 A thread does not survive a fork, so a child starts its own; ``forks`` tells it, and under uWSGI, which forks in C, its
 post-fork hook. Nothing is started, and no file is opened, in uWSGI's master, which never gives the interpreter back.
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("readme_metrics.flusher")
 
 LOOK_EVERY_S: Final = 1.0
+GATHER_S: Final = 0.05
+"""Under load several batches leave for one wake, which spares each request some 80 µs of changing threads."""
 START_DELAY_S: Final = 1.0
 """A master that preloads its app has forked its workers by then."""
 
@@ -138,7 +140,8 @@ class Flusher:
             pause_s = LOOK_EVERY_S
             with self._guard:
                 pause_s = self._turn()
-            self._wake.wait(pause_s)
+            if self._wake.wait(pause_s):
+                self._stop.wait(GATHER_S)
             self._wake.clear()
 
     def _turn(self) -> float:

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 class Bench:
     """A flusher over a queue in memory; ``arrived`` is set when something was sent."""
 
-    def __init__(self, *, batch_length: int = 2, queue: MemoryQueue | None = None) -> None:
+    def __init__(
+        self, *, batch_length: int = 2, queue: MemoryQueue | None = None, stop: threading.Event | None = None
+    ) -> None:
         self.queue = queue or MemoryQueue()
-        self.stop = threading.Event()
+        self.stop = stop or threading.Event()
         self.arrived = threading.Event()
         self.sent: list[bytes] = []
         self.senders: set[str] = set()
@@ -65,8 +67,10 @@ class Bench:
 def make() -> Iterator[Callable[..., Bench]]:
     benches: list[Bench] = []
 
-    def make_bench(batch_length: int = 2, queue: MemoryQueue | None = None) -> Bench:
-        benches.append(Bench(batch_length=batch_length, queue=queue))
+    def make_bench(
+        batch_length: int = 2, queue: MemoryQueue | None = None, stop: threading.Event | None = None
+    ) -> Bench:
+        benches.append(Bench(batch_length=batch_length, queue=queue, stop=stop))
         return benches[-1]
 
     yield make_bench
@@ -85,6 +89,39 @@ def test_the_put_that_fills_a_batch_wakes_the_thread(make: Callable[..., Bench])
     bench.put(b"2")
     assert bench.arrived.wait(5)
     assert (bench.sent, bench.senders) == ([b"1", b"2"], {"readme-metrics-sender"})
+
+
+class Breath(threading.Event):
+    """A stop event whose wait says that it began and ends when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Event()
+        self.ends = threading.Event()
+        self.count = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.count += 1
+        self.began.set()
+        return self.ends.wait(5)
+
+    def set(self) -> None:
+        super().set()
+        self.ends.set()
+
+
+def test_batches_that_fill_one_after_the_other_leave_for_one_wake(make: Callable[..., Bench]) -> None:
+    breath = Breath()
+    bench = make(stop=breath)
+    bench.put(b"1")
+    bench.put(b"2")
+    assert breath.began.wait(5)
+    for entry in (b"3", b"4", b"5", b"6"):
+        bench.put(entry)
+    breath.ends.set()
+    assert bench.flusher.close(5)
+    assert len(bench.sent) == 6
+    assert breath.count == 1
 
 
 def test_where_no_thread_can_start_the_entry_stays_and_leaving_sends_it(
