@@ -98,7 +98,8 @@ def gunicorn(python: str, environment: dict[str, str], *options: str) -> Iterato
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     command = [python, "-m", "gunicorn", "bench.web:wsgi()", f"--bind=127.0.0.1:{port}", "--log-level=warning"]
-    process = subprocess.Popen([*command, *options], env=environment, stdin=subprocess.DEVNULL)
+    elsewhere = Path(__file__).parents[1]  # gunicorn imports from where it is: not our SDK in place of the rival's
+    process = subprocess.Popen([*command, *options], env=environment, cwd=elsewhere, stdin=subprocess.DEVNULL)
     try:
         wait_for(port, process)
         yield port
