@@ -62,6 +62,11 @@ class DrainerLock:
         """Whether this very process holds it."""
         return self._descriptor is not None and self._pid == os.getpid()
 
+    @property
+    def lost_its_name(self) -> bool:
+        """Whether it is held on a file that was removed: another process may hold the one of that name by now."""
+        return self.held and self._descriptor is not None and not self._is_the_file_of_that_name(self._descriptor)
+
     def acquire(self) -> bool:
         """Take it, or keep it and move its time stamp; never waits. Raises ``OSError`` where no file can be made."""
         self._forget_what_is_not_ours()
@@ -93,7 +98,7 @@ class DrainerLock:
     def _is_the_file_of_that_name(self, descriptor: int) -> bool:
         try:
             return os.path.samestat(os.fstat(descriptor), self._path.stat(follow_symlinks=False))
-        except FileNotFoundError:
+        except OSError:  # no file of that name, or another thread has just let go
             return False
 
     def _sign(self, descriptor: int) -> None:

@@ -260,7 +260,8 @@ class SqliteQueue(FileKeeper):
         return self._do(lambda file: file.unclaimed(at_most))
 
     def claim(self, limit: int, max_bytes: int) -> Batch | None:
-        return self._do(lambda file: file.claim(limit, max_bytes))
+        # Looked at once the file is open: whoever lost the directory is no drainer of the one that was made again.
+        return self._do(lambda file: None if self._lock.lost_its_name else file.claim(limit, max_bytes))
 
     def ack(self, batch: Batch, *, errors_in_answer: bool = False) -> None:
         try:
@@ -325,6 +326,7 @@ class SqliteQueue(FileKeeper):
                 raise QueueError(f"the drainer lock {files.lock_path(self.path)}: {error}") from error
         if held and not was_held:
             self._claims.forget_all_but_unbooked()
+        self._deposed = self._deposed and not held
         return held
 
     def resign(self) -> None:
