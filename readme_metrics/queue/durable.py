@@ -326,7 +326,6 @@ class SqliteQueue(FileKeeper):
                 raise QueueError(f"the drainer lock {files.lock_path(self.path)}: {error}") from error
         if held and not was_held:
             self._claims.forget_all_but_unbooked()
-        self._deposed = self._deposed and not held
         return held
 
     def resign(self) -> None:
