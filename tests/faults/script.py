@@ -74,12 +74,19 @@ def without_threads(app: flask.Flask, count: int) -> None:
     ask(app, count)
 
 
+def go_on_in_a_child() -> None:
+    """The parent drains no more when the child goes on: the drainer lock is free."""
+    parent = os.getpid()
+    if os.fork():
+        os._exit(0)
+    poll(lambda: os.getppid() != parent, 10, "the parent's end")
+
+
 def as_a_daemon(app: flask.Flask, count: int) -> None:
     """Logged something, then forks twice and goes on in the grandchild."""
     ask(app, count)
     for _ in range(2):
-        if os.fork():
-            os._exit(0)
+        go_on_in_a_child()
         os.setsid()
     ask(app, count)
 
@@ -89,8 +96,7 @@ def forked_in_the_middle_of_a_drain(app: flask.Flask, count: int) -> None:
     ask(app, count)
     drain = app.extensions["readme_metrics"]._recorder._pipeline._drain
     poll(drain._one_at_a_time.locked, 10, "a drain")
-    if os.fork():
-        os._exit(0)
+    go_on_in_a_child()
     ask(app, count)
 
 
