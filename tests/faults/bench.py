@@ -98,7 +98,7 @@ class Bench:
         self._flushes.append(flush)
         return flush
 
-    def flushed(self, *arguments: str, deadline_s: float = 60.0) -> tuple[int, str]:
+    def flushed(self, *arguments: str, deadline_s: float = 30.0) -> tuple[int, str]:
         """Exit status and words of a whole flush."""
         flush = self.flush(*arguments)
         words, _ = flush.communicate(timeout=deadline_s)
@@ -138,7 +138,7 @@ class Bench:
     def wait_for_a_drainer(self, deadline_s: float = 10.0) -> int:
         return poll(self.drainer, deadline_s, "a drainer")
 
-    def wait_until_empty(self, deadline_s: float = 60.0) -> None:
+    def wait_until_empty(self, deadline_s: float = 30.0) -> None:
         poll(lambda: self.books().waiting == 0, deadline_s, lambda: f"an empty queue: {self.report()}")
 
     # -- the end

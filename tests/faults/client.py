@@ -24,7 +24,7 @@ KINDS = (
     ("GET", "/fails", b""),
     ("GET", "/not-there", b""),
 )
-TIMEOUT_S = 30.0
+TIMEOUT_S = 15.0
 PACE_S = 0.002
 RETRY_S = 0.05
 """After a refused connection."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
-START_S = 40.0
+START_S = 20.0
 POLL_S = 0.02
 
 
