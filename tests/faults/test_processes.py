@@ -156,6 +156,7 @@ def test_the_reloader_restarts_the_app_under_load_and_nothing_is_lost(bench: Ben
     bench.judge("flask run, reloaded under load", runs=size(1, 5))
 
 
+@full_only
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not UWSGI.exists(), reason="no uWSGI beside this Python: scripts/faults builds it")
 @pytest.mark.parametrize("arguments", [[], ["--lazy-apps"], ["--enable-threads"], ["--lazy-apps", "--enable-threads"]])
@@ -173,6 +174,7 @@ def test_under_uwsgi_nothing_is_lost(bench: Bench, arguments: list[str]) -> None
     bench.judge(" ".join(["uwsgi", *arguments]))
 
 
+@full_only
 @pytest.mark.skipif(not UWSGI.exists(), reason="no uWSGI beside this Python: scripts/faults builds it")
 def test_under_uwsgi_killed_workers_and_a_killed_master_lose_nothing(bench: Bench) -> None:
     app = bench.app(uwsgi("--enable-threads")).start()
