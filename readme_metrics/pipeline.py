@@ -6,6 +6,7 @@ Two queues of one process on one file would break SQLite's locks, so a registry 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -71,11 +72,12 @@ class Pipeline:
     def __init__(self, config: MetricsApiConfig) -> None:
         self.config = config
         self._stop = threading.Event()
-        self._queue: DurableQueue = open_queue(
+        self._file_queue = open_queue(
             Path(str(config.queue_path)) / queue_file_name(config.server, config.api_key),
             max_bytes=config.max_queue_bytes,
             fsync=config.fsync,
         )
+        self._queue: DurableQueue = self._file_queue
         self._delivery = Delivery(
             server=config.server, api_key=config.api_key, timeout_s=config.timeout, stop=self._stop
         )
@@ -125,19 +127,22 @@ class Pipeline:
 
     def put(self, entry: bytes) -> None:
         """Store one entry and tell the flusher; the queue counts and logs what it does not accept."""
-        stored = True
-        try:
-            self._queue.put(entry)
-        except QueueUnavailable as error:
-            self._fall_back(error)
-            self._queue.put(entry)
-        except NotAccepted:
-            stored = False
+        stored = self._is_stored(entry)
         with self._counting:
             self._captured += 1
             self._stored += stored
         if stored:
             self._flusher.notice()
+
+    def _is_stored(self, entry: bytes) -> bool:
+        try:
+            self._queue.put(entry)
+        except QueueUnavailable as error:
+            self._fall_back(error)
+            return self._is_stored(entry)
+        except NotAccepted:
+            return False
+        return True
 
     def _fall_back(self, error: QueueUnavailable) -> None:
         """Serve from memory until the next start: this queue's file can never be opened."""
@@ -145,7 +150,11 @@ class Pipeline:
             if not self._queue.durable:
                 return
             logger.error("%s. Until the next start logs wait in memory only, at most 10 MiB", error)
-            self._queue = MemoryQueue()
+            memory = MemoryQueue()
+            for entry in self._file_queue.give_up():
+                with contextlib.suppress(NotAccepted):  # counted
+                    memory.put(entry)
+            self._queue = memory
             self._drain = self._new_drain()
             if isinstance(self._flusher, Flusher):
                 self._flusher.switch(self._queue, self._drain)

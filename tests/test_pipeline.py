@@ -7,12 +7,16 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from readme_metrics import MetricsApiConfig, pipeline
+from readme_metrics.errors import QueueUnavailable
 from readme_metrics.pipeline import Pipeline, pipeline_for
+from readme_metrics.queue.durable import SqliteQueue
+from readme_metrics.queue.memory import MemoryQueue
 from tests.metrics_server import MetricsServer, answer, hang_after_reading
 
 if TYPE_CHECKING:
@@ -213,6 +217,51 @@ def test_a_directory_that_cannot_be_made_is_one_error_and_logs_wait_in_memory(
     assert "queue_path" in errors[0].getMessage()
     process = one.status()["process"]
     assert (process["durable"], process["captured"], process["stored"]) == (False, 4, 4)
+
+
+def become_unusable(one: Pipeline) -> SqliteQueue:
+    """As after failures that cannot be mended; the next put notices."""
+    queue = one._queue
+    assert isinstance(queue, SqliteQueue)
+    queue._unavailable = QueueUnavailable("the disk is gone")
+    queue._look_at = 0.0
+    return queue
+
+
+def test_what_waited_for_a_locked_file_goes_on_waiting_when_the_file_turns_out_unusable(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    one = make(auto_flush=False)
+    put(one, 1)
+    assert become_unusable(one)._spill.add(entry(1))
+    put(one, 1, first=2)
+    assert one.flush(5) == 0
+    assert sorted(server.taken_ids) == ["id-1", "id-2"]
+
+
+def test_who_can_no_longer_use_the_file_leaves_it_to_another_drainer(
+    make: Callable[..., Pipeline], server: MetricsServer
+) -> None:
+    one = make(auto_flush=False)
+    put(one, 1)
+    assert one._queue.elect()
+    become_unusable(one)
+    put(one, 1, first=1)
+    assert make(auto_flush=False).flush(5) == 0
+    assert server.taken_ids == ["id-0"]
+
+
+def test_what_even_the_memory_does_not_take_is_counted_and_nothing_is_raised(
+    make: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MemoryQueue", partial(MemoryQueue, limit_bytes=0))
+    one = make(auto_flush=False)
+    put(one, 1)
+    become_unusable(one)
+    put(one, 1, first=1)
+    status = one.status()
+    assert status["books"]["not_accepted"] == {"memory full": 1}
+    assert (status["process"]["captured"], status["process"]["stored"]) == (2, 1)
 
 
 def test_two_apps_that_name_the_same_queue_share_a_pipeline(

@@ -364,6 +364,14 @@ class SqliteQueue(FileKeeper):
         if truncate or not quiet:
             file.checkpoint(truncate=truncate)
 
+    def give_up(self) -> list[bytes]:
+        """Leave the drainer's office, and hand over what waits in memory: this file cannot be used any more."""
+        self.resign()
+        with self._spilling:
+            entries = self._spill.first(len(self._spill))
+            self._spill.forget(len(entries))
+        return entries
+
     def close(self) -> None:
         self._notice_fork()
         with self._opening:
