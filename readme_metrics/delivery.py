@@ -60,23 +60,27 @@ class Delivery:
         """POST the entries as one JSON array; every attempt ends within the time-out and 2 s more."""
         body = b"[" + b",".join(entries) + b"]"
         time_out_s = self._timeout_s if timeout_s is None else max(timeout_s, SHORTEST_TIMEOUT_S)
+        window_ends = self._clock() + RETRY_WINDOW_S
+        first = self._post(body, time_out_s)
+        if max_attempts == 1 or not _worth_a_retry(first, window_ends - self._clock()):
+            return Outcome(first, 1)  # nearly every one
         verdicts: list[Verdict] = []
 
         def attempt() -> Verdict:
-            if not (verdicts and self._stop.is_set()):  # closing cuts the wait short and makes no further attempt
+            if not verdicts:
+                verdicts.append(first)
+            elif not self._stop.is_set():  # closing cuts the wait short and makes no further attempt
                 verdicts.append(self._post(body, time_out_s))
             return verdicts[-1]
 
-        return Outcome(self._retrying(max_attempts)(attempt), len(verdicts))
+        return Outcome(self._retrying(max_attempts, window_ends)(attempt), len(verdicts))
 
     def close(self) -> None:
         """Close the kept-alive sessions; those in use close when their POST ends."""
         self._closed = True
         self._senders.close_idle()
 
-    def _retrying(self, max_attempts: int) -> Retrying:
-        window_ends = self._clock() + RETRY_WINDOW_S
-
+    def _retrying(self, max_attempts: int, window_ends: float) -> Retrying:
         def wait_s(state: RetryCallState) -> float:
             return max(_verdict_of(state).retry_after_s, min(BACKOFF(state), window_ends - self._clock()))
 

@@ -22,16 +22,19 @@ from readme_metrics.queue.contract import Hold
 from readme_metrics.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from readme_metrics.in_flight import Send, Sent
-    from readme_metrics.queue.contract import Batch, DurableQueue
+    from readme_metrics.queue.contract import Batch, DurableQueue, Unclaimed
 
 logger = logging.getLogger("readme_metrics.drain")
 
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 WIDTH: Final = 4
 """Batches in flight while a backlog drains; a crash can repeat as many."""
+QUICK_S: Final = 0.01
+"""A server that answers faster is sent one batch after the other by the thread that drains: to hand each to another
+thread and back costs a request of the app up to 50 µs of CPU, and two at once are hardly faster."""
 LOOK_EVERY_S: Final = 1.0
 MOST_REJECTIONS: Final = 10
 """Lone rejections in a row after which the fault is more likely the server's than the entries'."""
@@ -102,6 +105,7 @@ class Drain:
         self._began_at = now()
         self._clock = clock
         self._stopped_for: str | None = None
+        self._quick = False
         self._look_at = 0.0
         self._warnings = Guard("reading an answer", "nothing")
         self._begin()
@@ -115,7 +119,9 @@ class Drain:
 
     def due_in_s(self) -> float | None:
         """Seconds until something must be sent; 0: now; None: nothing waits."""
-        unclaimed = self._queue.unclaimed(self._batch_length)
+        return self._due_in_s(self._queue.unclaimed(self._batch_length))
+
+    def _due_in_s(self, unclaimed: Unclaimed) -> float | None:
         if not unclaimed.count:
             return None
         if unclaimed.count >= self._batch_length or unclaimed.asked or unclaimed.oldest_at is None:
@@ -173,20 +179,25 @@ class Drain:
 
     def _launch(self, hold: Hold | None, leave: _Leave) -> None:
         """Claim and send until as much is in flight as may be; after a hold, one batch alone."""
-        width = WIDTH if leave.patient and hold is None else 1
-        while len(self._flight) < width and (leave.everything or self.due_in_s() == 0.0):
+        room = (WIDTH if leave.patient and hold is None else 1) - len(self._flight)
+        for _ in range(room if leave.everything else self._batches_due(room)):
             batch = self._queue.claim(self._batch_length, MAX_BATCH_BYTES)
             if batch is None:
                 return
             self._unsettled.append(batch)
             self._flight.launch(batch, self._limits(hold, leave))
 
+    def _batches_due(self, at_most: int) -> int:
+        """How many must be sent now."""
+        unclaimed = self._queue.unclaimed(self._batch_length * at_most)
+        return unclaimed.count // self._batch_length or int(self._due_in_s(unclaimed) == 0.0)
+
     def _limits(self, hold: Hold | None, leave: _Leave) -> Limits:
         if not leave.patient:
             left_s = self._configured_timeout_s if leave.deadline is None else leave.deadline - self._clock()
             return Limits(1, max(0.05, min(self._configured_timeout_s, left_s)), inline=True)
         timeout_s = max(self._learned_timeout_s, (hold and hold.timeout_s) or 0.0)
-        return Limits(1 if hold is not None else 3, timeout_s, inline=False)
+        return Limits(1 if hold is not None else 3, timeout_s, inline=self._quick)
 
     def _next(self) -> Sent:
         while (sent := self._flight.next(max(0.0, self._look_at - self._clock()))) is None:
@@ -196,31 +207,49 @@ class Drain:
     def _settle(self, hold: Hold | None, leave: _Leave) -> None:
         """Act on what came back; at trouble, first wait until nothing else is in flight."""
         limits = self._limits(hold, leave)
+        delivered: list[Sent] = []
         troubled: list[Sent] = []
-        while self._flight:
-            sent = self._next()
-            if sent.outcome.verdict.kind is Kind.DELIVERED:
-                self._learn_timeout(sent.took_s)
-                self._delivered(sent.batch, sent.outcome.verdict, hold)
-                self._unsettled.remove(sent.batch)
-            else:
-                troubled.append(sent)
-            if not troubled:
-                return
-        self._handle(troubled, hold, limits, leave)
-        self._unsettled.clear()
+        try:
+            while self._flight:
+                sent = self._next()
+                self._learn_from(sent)
+                (delivered if sent.outcome.verdict.kind is Kind.DELIVERED else troubled).append(sent)
+                if troubled or self._stop.is_set():
+                    self._recall()
+                if not troubled and not self._flight.ready:
+                    break
+        finally:  # whatever broke it off, what was delivered is not sent again
+            self._book(delivered, hold)
+        if troubled:
+            self._handle(troubled, hold, limits, leave)
+            self._unsettled.clear()
 
-    def _learn_timeout(self, took_s: float) -> None:
+    def _recall(self) -> None:
+        for batch in self._flight.recall():
+            self._queue.release(batch)
+            self._unsettled.remove(batch)
+
+    def _learn_from(self, sent: Sent) -> None:
         """A server that needs longer than ``timeout`` is given it, or it would be sent each batch more than once."""
-        self._learned_timeout_s = min(max(self._configured_timeout_s, took_s * 2), LONGEST_TIMEOUT_S)
+        delivered = sent.outcome.verdict.kind is Kind.DELIVERED
+        self._quick = delivered and sent.took_s < QUICK_S
+        if delivered:
+            self._learned_timeout_s = min(max(self._configured_timeout_s, sent.took_s * 2), LONGEST_TIMEOUT_S)
 
-    def _delivered(self, batch: Batch, verdict: Verdict, hold: Hold | None) -> None:
+    def _book(self, delivered: list[Sent], hold: Hold | None) -> None:
+        if delivered:
+            self._delivered([sent.batch for sent in delivered], [sent.outcome.verdict for sent in delivered], hold)
+        for sent in delivered:
+            self._unsettled.remove(sent.batch)
+
+    def _delivered(self, batches: Sequence[Batch], verdicts: Sequence[Verdict], hold: Hold | None) -> None:
         if hold is not None or self._stopped_for is not None:
             self._say_resumed()
-        self._queue.ack(batch, errors_in_answer=verdict.errors_in_answer)
-        if verdict.errors_in_answer:
+        with_errors = sum(verdict.errors_in_answer for verdict in verdicts)
+        self._queue.ack(*batches, answers_with_errors=with_errors)
+        if with_errors:
             self._warnings.warn("ReadMe took a batch but told of errors in it: readme-metrics status counts them")
-        self._on_settled(len(batch))
+        self._on_settled(sum(map(len, batches)))
 
     def _handle(self, troubled: list[Sent], hold: Hold | None, limits: Limits, leave: _Leave) -> None:
         """Hold where any answer asks for it, else divide; the longest hold wins."""
@@ -245,7 +274,7 @@ class Drain:
             else:
                 answer = known or self._sent_alone(part, limits)
             if answer.kind is Kind.DELIVERED:
-                self._delivered(part, answer, None)
+                self._delivered([part], [answer], None)
             elif answer.kind in DIVIDED and len(part) > 1:
                 parts.extend((half, None) for half in reversed(part.halves()))
             elif answer.kind not in DIVIDED:

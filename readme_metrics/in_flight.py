@@ -71,6 +71,18 @@ class InFlight:
         else:
             self._jobs.put(job)
 
+    @property
+    def ready(self) -> bool:
+        """Whether ``next`` has something to give, or to do, at once."""
+        return bool(self._inline) or not self._results.empty()
+
+    def recall(self) -> list[Batch]:
+        """Take back what nobody has begun to send."""
+        recalled = [job.batch for job in self._inline]
+        self._count -= len(recalled)
+        self._inline.clear()
+        return recalled
+
     def next(self, timeout_s: float) -> Sent | None:
         """Wait for the next that is done; None: not yet. Raises what ``send`` raised."""
         try:
@@ -84,8 +96,7 @@ class InFlight:
 
     def abandon(self) -> None:
         """Wait until nothing is in flight, whatever comes of it: nothing may be sent twice at once."""
-        self._count -= len(self._inline)
-        self._inline.clear()
+        self.recall()
         while self._count:
             self._results.get()
             self._count -= 1

@@ -113,7 +113,7 @@ def test_ack_forgets_the_hold_and_the_rejections_and_notes_when(queue: DurableQu
     queue.set_hold(HOLD)
     assert 1 == queue.bury(claimed(queue, 1), status=400, reason="400", answer="")
     now.time += 5
-    queue.ack(claimed(queue, 1), errors_in_answer=True)
+    queue.ack(claimed(queue, 1), answers_with_errors=1)
     activity = queue.report().activity
     assert queue.hold() is None
     assert (0, NOW + 5, 1) == (activity.rejections_in_a_row, activity.last_success_at, activity.answers_with_errors)

@@ -243,10 +243,10 @@ def test_queue_files_are_listed_and_links_are_not(path: Path) -> None:
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Iterator[Path]:
-    """A volume of 4 MiB."""
+    """A volume of 12 MiB."""
     mounted = tmp_path / "volume"
     mounted.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(mounted)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs", str(mounted)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("only root can mount a small volume")
     try:

@@ -315,13 +315,61 @@ def test_what_another_process_buried_or_dropped_meanwhile_is_booked_once(queue: 
     batch = queue.claim(4, 1000)
     assert batch is not None
     with closing(sqlite3.connect(path, isolation_level=None)) as sibling, ledger.writing(sibling):
-        ledger.delete(sibling, "queue_entries", "_id", batch.ids[:2])
+        ledger.delete_entries(sibling, batch.ids[:2])
         ledger.tally(sibling, ledger.DROPPED, "queue full", 2)
     one, other = batch.halves()
     queue.bury(one, status=400, reason="400", answer="")
     queue.ack(other)
     books = queue.report().books
     assert (0, 2, {"queue full": 2}, True) == (books.dead, books.delivered, books.dropped, books.balanced)
+
+
+# -- no id is given twice, or an ack could delete an entry that was never sent
+
+
+def ids_of(path: Path) -> list[int]:
+    return rows(path, "SELECT _id FROM queue_entries ORDER BY _id")
+
+
+def test_ids_go_on_where_an_emptied_queue_left_off(path: Path) -> None:
+    queue = sqlite_queue(path)
+    put_all(queue, entries(5))
+    assert entries(5) == drained(queue)
+    queue.close()
+    again = sqlite_queue(path)
+    again.put(entry(6))
+    assert 6 == again.report().books.accepted
+    again.close()
+    assert [6] == ids_of(path)
+
+
+def test_an_ack_spares_what_was_put_after_its_batch_was_dropped(path: Path) -> None:
+    queue = sqlite_queue(path, max_bytes=40_000)
+    put_all(queue, [entry(number, 2000) for number in range(4)])
+    batch = queue.claim(10, MIB)
+    assert batch is not None
+    put_all(queue, [entry(number, 2000) for number in range(4, 40)])
+    queue.tend()
+    dropped = queue.report().books.dropped["queue full"]
+    assert dropped >= len(batch)
+    waiting = queue.report().books.waiting
+    queue.ack(batch)
+    books = queue.report().books
+    assert (waiting, 0, True) == (books.waiting, books.delivered, books.balanced)
+    queue.close()
+
+
+def test_a_letter_requeued_into_an_emptied_queue_gets_an_id_of_its_own(path: Path) -> None:
+    queue = sqlite_queue(path)
+    put_all(queue, entries(3))
+    batch = queue.claim(3, MIB)
+    assert batch is not None
+    queue.bury(batch, status=400, reason="400", answer="")
+    assert 3 == queue.requeue([letter.id for letter in queue.dead_letters()])
+    books = queue.report().books
+    assert (3, 3, True) == (books.accepted, books.waiting, books.balanced)
+    queue.close()
+    assert [4, 5, 6] == ids_of(path)
 
 
 # -- the write-ahead log
@@ -369,7 +417,7 @@ def test_a_log_that_our_own_flusher_has_no_time_for_is_truncated_by_a_put(path: 
 def test_the_drainer_truncates_a_log_above_its_limit_and_an_idle_one(path: Path, clock: Clock) -> None:
     queue = sqlite_queue(path, clock=clock, wal_limit_bytes=MIB)
     assert queue.elect()
-    put_all(queue, [entry(number, 2000) for number in range(100)])
+    put_all(queue, [entry(number, 2000) for number in range(200)])
     assert files.wal_bytes(path) > MIB
     queue.tend()
     assert 0 == files.wal_bytes(path)
@@ -384,10 +432,10 @@ def test_the_drainer_truncates_a_log_above_its_limit_and_an_idle_one(path: Path,
 def test_the_log_stays_short_while_a_backlog_drains_and_nothing_else_gets_its_turn(path: Path, clock: Clock) -> None:
     queue = sqlite_queue(path, clock=clock, wal_limit_bytes=16 * MIB)
     assert queue.elect()
-    put_all(queue, [entry(number, 2000) for number in range(400)])
+    put_all(queue, [entry(number, 2000) for number in range(800)])
     before = files.wal_bytes(path)
     assert before > durable.BUSY_WAL_BYTES
-    for _ in range(400):
+    for _ in range(800):
         batch = queue.claim(1, MIB)
         assert batch is not None
         queue.ack(batch)

@@ -234,8 +234,8 @@ class DurableQueue(Protocol):
     def claim(self, limit: int, max_bytes: int) -> Batch | None:
         """Take the oldest unclaimed entries, at most ``limit`` and ``max_bytes`` (a larger lone entry goes alone)."""
 
-    def ack(self, batch: Batch, *, errors_in_answer: bool = False) -> None:
-        """Delete a delivered batch and book it; forgets the hold.
+    def ack(self, *batches: Batch, answers_with_errors: int = 0) -> None:
+        """Delete delivered batches and book them, in one transaction; forgets the hold.
 
         Never fails: what cannot be written yet is remembered, not claimed again, and written by ``tend``.
         """

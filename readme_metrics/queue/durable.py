@@ -37,8 +37,9 @@ WAL_LIMIT_BYTES: Final = 64 * MIB
 """Above it the WAL is truncated; above twice this, entries are refused."""
 BUSY_WAL_BYTES: Final = 4 * MIB
 """Above it the WAL is checkpointed in the middle of a drain: four busy processes write 80 MiB of it in a second."""
-SPARE_BYTES: Final = MIB
-"""Free space that must stay beside what the WAL may still add to the file: in WAL mode even a DELETE needs some."""
+SPARE_BYTES: Final = 4 * MIB
+"""Free space that must stay beside what the WAL may still add to the file: in WAL mode even a DELETE needs some. What
+is put between two looks counts twice, in the WAL and in what it will add: each process may put 1 MiB."""
 SPIN_S: Final = 0.00003
 """Pause between two tries, about 90 µs with the kernel's slack: a sibling's put holds the write lock for 20 µs."""
 
@@ -263,20 +264,20 @@ class SqliteQueue(FileKeeper):
         # Looked at once the file is open: whoever lost the directory is no drainer of the one that was made again.
         return self._do(lambda file: None if self._lock.lost_its_name else file.claim(limit, max_bytes))
 
-    def ack(self, batch: Batch, *, errors_in_answer: bool = False) -> None:
+    def ack(self, *batches: Batch, answers_with_errors: int = 0) -> None:
         try:
-            self._do(partial(self._ack, batch, errors_in_answer=errors_in_answer))
+            self._do(partial(self._ack, batches, answers_with_errors))
         except QueueError as error:
-            self._claims.note_delivery(batch)
+            self._claims.note_delivery(batches)
             self._say(
                 "unbooked",
                 logging.WARNING,
                 f"delivered entries cannot be deleted yet ({error}): they are not sent again",
             )
 
-    def _ack(self, batch: Batch, file: QueueFile, *, errors_in_answer: bool) -> None:
+    def _ack(self, batches: Sequence[Batch], answers_with_errors: int, file: QueueFile) -> None:
         """Delete and book; while a backlog drains ``tend`` waits, so the WAL is looked after here as well."""
-        file.ack(batch, errors_in_answer=errors_in_answer, now=self._now)
+        file.ack(batches, answers_with_errors, now=self._now)
         if self._clock() > self._checkpoint_at and self._lock.held and files.wal_bytes(file.file) > BUSY_WAL_BYTES:
             self._checkpoint(file, idle=False)
 

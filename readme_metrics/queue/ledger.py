@@ -28,6 +28,9 @@ PUT_AT: Final = "CAST(timestamp AS REAL)"
 DROPPED: Final = "dropped"
 NOT_ACCEPTED: Final = "not accepted"
 ANSWER_CHARACTERS: Final = 2000
+LAST_ID: Final = "MAX((SELECT last_id FROM ledger), (SELECT COALESCE(MAX(_id), 0) FROM queue_entries))"
+"""The highest id ever given."""
+PUT: Final = f"INSERT INTO queue_entries (_id, data, timestamp) VALUES (1 + {LAST_ID}, ?, ?)"  # noqa: S608 - our words
 
 
 @contextlib.contextmanager
@@ -58,10 +61,19 @@ def chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
     return (ids[start : start + ROWS_AT_ONCE] for start in range(0, len(ids), ROWS_AT_ONCE))
 
 
-def delete(connection: sqlite3.Connection, table: str, key: str, ids: Sequence[int]) -> int:
-    """Delete rows by id; how many were there."""
+def _delete(connection: sqlite3.Connection, table: str, key: str, ids: Sequence[int]) -> int:
     marks = ",".join("?" * len(ids))
     return connection.execute(f"DELETE FROM {table} WHERE {key} IN ({marks})", ids).rowcount  # noqa: S608 - our names
+
+
+def delete_entries(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
+    """Delete entries by id; how many were there. The trigger of ``schema`` sees to it that no id is given again."""
+    return _delete(connection, "queue_entries", "_id", ids)
+
+
+def delete_dead_letters(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
+    """Delete dead letters by id; how many were there."""
+    return _delete(connection, "dead_letters", "id", ids)
 
 
 def tally(connection: sqlite3.Connection, kind: str, reason: str, count: int) -> None:
@@ -77,14 +89,14 @@ def tallies(connection: sqlite3.Connection, kind: str) -> dict[str, int]:
     return dict(connection.execute("SELECT reason, count FROM tallies WHERE kind = ?", (kind,)))
 
 
-def book_delivery(connection: sqlite3.Connection, count: int, *, errors_in_answer: bool, now: float) -> None:
+def book_delivery(connection: sqlite3.Connection, count: int, answers_with_errors: int, *, now: float) -> None:
     """Book delivered rows and forget the hold."""
     connection.execute(
         "UPDATE ledger SET delivered = delivered + ?, rejections_in_a_row = 0, last_success_at = ?, "
         "answers_with_errors = answers_with_errors + ?",
-        (count, now, int(errors_in_answer)),
+        (count, now, answers_with_errors),
     )
-    connection.execute("DELETE FROM hold")
+    connection.execute("DELETE FROM hold WHERE id = 1")  # by id: emptying a table writes its page, empty or not
 
 
 def read_hold(connection: sqlite3.Connection) -> Hold | None:
@@ -131,21 +143,18 @@ def dead_letters(connection: sqlite3.Connection) -> list[DeadLetter]:
 
 def purge(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
     """Delete dead letters and book them as dropped: purged."""
-    count = delete(connection, "dead_letters", "id", ids)
+    count = delete_dead_letters(connection, ids)
     if count:
         tally(connection, DROPPED, "purged", count)
     return count
 
 
 def requeue(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
-    """Move dead letters to the end of the queue; they pass the sequence twice, which ``carried`` takes back."""
+    """Move dead letters to the end of the queue; they get an id twice, which ``carried`` takes back."""
     marks = ",".join("?" * len(ids))
-    count = connection.execute(
-        "INSERT INTO queue_entries (data, timestamp) SELECT entry, ? FROM dead_letters "  # noqa: S608 - question marks
-        f"WHERE id IN ({marks}) ORDER BY id",
-        (time.time(), *ids),
-    ).rowcount
-    delete(connection, "dead_letters", "id", ids)
+    entries = connection.execute(f"SELECT entry FROM dead_letters WHERE id IN ({marks}) ORDER BY id", ids)  # noqa: S608 - question marks
+    count = connection.executemany(PUT, ((entry, time.time()) for (entry,) in entries)).rowcount
+    delete_dead_letters(connection, ids)
     connection.execute("UPDATE ledger SET carried = carried - ?, rejections_in_a_row = 0", (count,))
     return count
 
@@ -177,12 +186,15 @@ def drop_down_to(
 
 def _drop_oldest(connection: sqlite3.Connection, excess_bytes: int) -> int:
     """Delete the oldest dead letters, else the oldest entries, as many as hold those bytes, one chunk; how many."""
-    for table, key, data in (("dead_letters", "id", "entry"), ("queue_entries", "_id", "data")):
-        oldest = f"SELECT {key}, length({data}) FROM {table} ORDER BY {key} LIMIT {ROWS_AT_ONCE // 5}"  # noqa: S608 - our names
+    for columns, delete in (
+        ("id, length(entry) FROM dead_letters", delete_dead_letters),
+        ("_id, length(data) FROM queue_entries", delete_entries),
+    ):
         with writing(connection):
-            ids = list(_first_of(connection.execute(oldest), excess_bytes))
+            oldest = connection.execute(f"SELECT {columns} ORDER BY 1 LIMIT {ROWS_AT_ONCE // 5}")
+            ids = list(_first_of(oldest, excess_bytes))
             if ids:
-                delete(connection, table, key, ids)
+                delete(connection, ids)
                 tally(connection, DROPPED, "queue full", len(ids))
                 return len(ids)
     return 0
@@ -206,9 +218,8 @@ def backlog(connection: sqlite3.Connection, waiting: int | None = None) -> Backl
 
 
 def _accepted(connection: sqlite3.Connection) -> int:
-    sequence = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'queue_entries'").fetchone()
-    carried: int = connection.execute("SELECT carried FROM ledger").fetchone()[0]
-    return (sequence[0] if sequence else 0) + carried
+    accepted: int = connection.execute(f"SELECT {LAST_ID} + carried FROM ledger").fetchone()[0]  # noqa: S608 - our words
+    return accepted
 
 
 def _waiting_by_the_figures(connection: sqlite3.Connection) -> int:

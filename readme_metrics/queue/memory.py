@@ -86,12 +86,12 @@ class MemoryQueue:
             self._claimed.update(ids)
             return Batch(tuple(ids), tuple(self._waiting[id_][0] for id_ in ids)) if ids else None
 
-    def ack(self, batch: Batch, *, errors_in_answer: bool = False) -> None:
+    def ack(self, *batches: Batch, answers_with_errors: int = 0) -> None:
         with self._mutex:
-            self._delivered += len(self._take_out(batch))
+            self._delivered += sum(len(self._take_out(batch)) for batch in batches)
             self._hold = None
             self._rejections = 0
-            self._answers_with_errors += errors_in_answer
+            self._answers_with_errors += answers_with_errors
             self._last_success_at = self._now()
 
     def _take_out(self, batch: Batch) -> list[bytes]:

@@ -1,7 +1,7 @@
 """One open queue file.
 
-Schema, set-up and the statement of a put are persist-queue's ``SQLiteQueue``; whole-batch claim and ack, books, hold
-and dead letters are ours.
+Set-up, connections and locks are persist-queue's ``SQLiteQueue``; whole-batch claim and ack, books, hold and dead
+letters are ours.
 
 The plain ``SQLiteQueue`` and not its ack queue: with two processes on one file that claims rows twice, and acks an
 entry in two transactions that grow with every acked row kept. Here one process drains, and what it claimed is in its
@@ -79,11 +79,12 @@ class Claims:
             self.taken.discard(id_)
             self.after = min(self.after, id_ - 1)
 
-    def note_delivery(self, batch: Batch) -> None:
+    def note_delivery(self, batches: Iterable[Batch]) -> None:
         """Note that these are never to be claimed again, only to be deleted."""
-        if batch.source is self:
-            self.taken.update(batch.ids)
-            self.unbooked.extend(set(batch.ids).difference(self.unbooked))
+        for batch in batches:
+            if batch.source is self:
+                self.taken.update(batch.ids)
+                self.unbooked.extend(set(batch.ids).difference(self.unbooked))
 
     def forget_all_but_unbooked(self) -> None:
         """Note that another process may have drained meanwhile."""
@@ -113,7 +114,6 @@ class QueueFile(SQLiteQueue):
                 serializer=None,  # entries are bytes already; the library's default is pickle, which could run code
                 db_file_name=path.name,
             )
-            self._insert: str = self._sql_insert  # the library builds it anew each time
             self._be_patient(busy_s)
             self.identity = path.stat()
         except BaseException:
@@ -136,7 +136,7 @@ class QueueFile(SQLiteQueue):
     def put(self, item: bytes, block: bool = True) -> int:  # noqa: ARG002, FBT001, FBT002 - the library's signature
         """Insert in a transaction of its own; the library's way round costs a cursor, a commit and an event."""
         with self.tran_lock:
-            return self._putter.execute(self._insert, (item, time.time())).lastrowid or 0
+            return self._putter.execute(ledger.PUT, (item, time.time())).lastrowid or 0
 
     def _count(self) -> int:
         return 0  # the library counts every row at open, for a figure that nobody reads
@@ -203,22 +203,22 @@ class QueueFile(SQLiteQueue):
         self.claims.take(ids)
         return Batch(tuple(ids), tuple(entries), self.claims) if ids else None
 
-    def ack(self, batch: Batch, *, errors_in_answer: bool, now: Callable[[], float] = time.time) -> None:
+    def ack(self, batches: Iterable[Batch], answers_with_errors: int, *, now: Callable[[], float] = time.time) -> None:
         """Delete delivered rows and book them; on an error they are remembered as delivered, and it is raised."""
-        self.claims.note_delivery(batch)
-        self.settle(errors_in_answer=errors_in_answer, now=now)
+        self.claims.note_delivery(batches)
+        self.settle(answers_with_errors, now=now)
 
-    def settle(self, *, errors_in_answer: bool = False, now: Callable[[], float] = time.time) -> None:
+    def settle(self, answers_with_errors: int = 0, *, now: Callable[[], float] = time.time) -> None:
         """Delete and book whatever is delivered and not booked yet."""
         unbooked = self.claims.unbooked
         while unbooked:
             chunk = unbooked[: ledger.ROWS_AT_ONCE]
             with ledger.writing(self._getter):
-                count = ledger.delete(self._getter, "queue_entries", "_id", chunk)
-                ledger.book_delivery(self._getter, count, errors_in_answer=errors_in_answer, now=now())
+                count = ledger.delete_entries(self._getter, chunk)
+                ledger.book_delivery(self._getter, count, answers_with_errors, now=now())
             del unbooked[: len(chunk)]
             self.claims.taken.difference_update(chunk)
-            errors_in_answer = False
+            answers_with_errors = 0
 
     def bury(
         self, batch: Batch, *, status: int | None, reason: str, answer: str, now: Callable[[], float] = time.time
@@ -241,7 +241,7 @@ class QueueFile(SQLiteQueue):
         """Move rows to the dead letters, but for those that were dropped meanwhile: nobody is booked twice."""
         with ledger.writing(self._getter):
             for id_, entry in rows.items():
-                if ledger.delete(self._getter, "queue_entries", "_id", [id_]):
+                if ledger.delete_entries(self._getter, [id_]):
                     ledger.write_dead_letter(
                         self._getter, entry, status=status, reason=reason, answer=answer, now=now()
                     )
@@ -299,7 +299,7 @@ class QueueFile(SQLiteQueue):
     def save_entries(self, rows: list[tuple[object, ...]]) -> int:
         """Store entries of a salvaged file."""
         with ledger.writing(self._getter):
-            self._getter.executemany(self._sql_insert, [row[1:] for row in rows])
+            self._getter.executemany(ledger.PUT, [row[1:] for row in rows])
         return len(rows)
 
     def save_dead_letters(self, rows: list[tuple[object, ...]]) -> int:
@@ -323,7 +323,7 @@ class QueueFile(SQLiteQueue):
     def put_many(self, entries: list[bytes], now: Callable[[], float] = time.time) -> None:
         """Store entries that waited in memory, in one transaction."""
         with self.tran_lock, ledger.writing(self._putter):
-            self._putter.executemany(self._sql_insert, [(entry, now()) for entry in entries])
+            self._putter.executemany(ledger.PUT, [(entry, now()) for entry in entries])
 
     def tally_not_accepted(self, counted: Mapping[str, int]) -> None:
         """Write how many entries never became rows, by reason."""
