@@ -26,6 +26,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from requests.adapters import HTTPAdapter
+from requests.models import PreparedRequest, Response
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NewConnectionError
@@ -294,11 +295,23 @@ class _TlsPool(_Pool, HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Carries the POSTs of one line; one thread at a time."""
+    """Carries the POSTs of one line, to one address with the same settings; one thread at a time."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
+        self._pool: Any = None
         super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # requests' own
+        """Find the pool, once: requests would work out its key for each POST."""
+        self._pool = self._pool or super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
+
+    def build_response(self, _: PreparedRequest, answer: Any) -> Response:
+        """What a sender reads; requests would also read its cookies and guess its encoding."""
+        response = Response()
+        response.status_code, response.headers, response.raw = answer.status, answer.headers, answer
+        return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # requests' own
         """For direct connections; called by ``requests`` once."""

@@ -39,6 +39,9 @@ CHECKPOINT_BUSY_S: Final = 0.05
 SHRINK_ABOVE_BYTES: Final = 8 * 1024 * 1024
 SHRINK_BELOW_BYTES: Final = 1024 * 1024
 """Live bytes that a VACUUM may copy: puts wait meanwhile."""
+MOST_VARIABLES: Final = 900
+"""Question marks in a statement, which SQLite before 3.32 limits to 999; taken rows beyond it are counted as unclaimed,
+which ``claim`` finds out."""
 ROOM_BUSY_S: Final = 0.02
 """How long one request may drop entries for; it does so once in as many bytes as it then has to drop."""
 
@@ -162,17 +165,16 @@ class QueueFile(SQLiteQueue):
 
     def unclaimed(self, at_most: int) -> Unclaimed:
         """Look at what could be claimed."""
-        taken = self.claims.taken
-        rows = self._getter.execute(
-            "SELECT _id FROM queue_entries WHERE _id > ? ORDER BY _id LIMIT ?",
-            (self.claims.after, at_most + len(taken)),
-        )
-        ids = [id_ for (id_,) in rows if id_ not in taken][:at_most]
-        if not ids:
-            return Unclaimed(0, None, asked=False)
-        put_at = self._getter.execute(f"SELECT {ledger.PUT_AT} FROM queue_entries WHERE _id = ?", ids[:1]).fetchone()  # noqa: S608 - our words
-        asked = self._getter.execute("SELECT asked_up_to >= ? FROM ledger", ids[:1]).fetchone()
-        return Unclaimed(len(ids), put_at[0] if put_at else None, asked=bool(asked[0]))
+        after = self.claims.after
+        taken = sorted(id_ for id_ in self.claims.taken if id_ > after)[:MOST_VARIABLES]
+        count, first = self._getter.execute(
+            "SELECT COUNT(*), MIN(_id) FROM (SELECT _id FROM queue_entries WHERE _id > ? "  # noqa: S608 - question marks
+            f"AND _id NOT IN ({','.join('?' * len(taken))}) ORDER BY _id LIMIT ?)",
+            (after, *taken, at_most),
+        ).fetchone()
+        oldest = f"SELECT {ledger.PUT_AT}, asked_up_to >= _id FROM queue_entries, ledger WHERE _id = ?"  # noqa: S608 - our words
+        put_at, asked = (count and self._getter.execute(oldest, (first,)).fetchone()) or (None, False)
+        return Unclaimed(count, put_at, asked=bool(asked))
 
     def claim(self, limit: int, max_bytes: int) -> Batch | None:
         """Take the oldest unclaimed rows, reading no further than they fill a batch."""
