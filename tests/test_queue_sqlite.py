@@ -181,7 +181,7 @@ def test_a_stranger_that_holds_the_file_when_it_is_first_opened_costs_no_more(pa
         assert 0.25 <= timed(clock, queue, entry(0)) < 0.26
         for number in range(1, 20):
             assert 0.0 == timed(clock, queue, entry(number))
-            clock.sleep(0.11)
+            clock.sleep(durable.CHECKPOINT_EVERY_S + 0.01)
         queue.tend()
         with pytest.raises(QueueError, match="locked"):
             queue.claim(1, 100)
@@ -381,7 +381,7 @@ def test_a_log_that_nobody_looks_after_is_truncated_by_a_put(path: Path, clock: 
     for number in range(300):
         queue.put(entry(number, 2000))
         greatest = max(greatest, files.wal_bytes(path))
-        clock.sleep(0.11)
+        clock.sleep(durable.CHECKPOINT_EVERY_S + 0.01)
     assert MIB < greatest < 1.1 * MIB
     assert queue.report().drainer is None
     queue.close()
@@ -408,7 +408,7 @@ def test_a_log_that_our_own_flusher_has_no_time_for_is_truncated_by_a_put(path: 
     for number in range(300):
         queue.put(entry(number, 2000))
         greatest = max(greatest, files.wal_bytes(path))
-        clock.sleep(0.11)
+        clock.sleep(durable.CHECKPOINT_EVERY_S + 0.01)
     assert 1.5 * MIB < greatest < 1.6 * MIB
     assert queue.report().drainer is not None
     queue.close()
@@ -439,7 +439,7 @@ def test_the_log_stays_short_while_a_backlog_drains_and_nothing_else_gets_its_tu
         batch = queue.claim(1, MIB)
         assert batch is not None
         queue.ack(batch)
-        clock.sleep(0.11)
+        clock.sleep(durable.CHECKPOINT_EVERY_S + 0.01)
     assert files.wal_bytes(path) < 1.1 * before
     queue.close()
 
