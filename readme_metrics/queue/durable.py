@@ -37,10 +37,9 @@ MIB: Final = 1024 * 1024
 WAL_LIMIT_BYTES: Final = 64 * MIB
 """Above it the WAL is truncated; above twice this, entries are refused."""
 BUSY_WAL_BYTES: Final = 4 * MIB
-"""Above it the WAL is checkpointed in the middle of a drain: four busy processes write 80 MiB of it in a second."""
+"""Above it the WAL is checkpointed in the middle of a drain: four busy processes write 30 MiB of it in a second."""
 CHECKPOINT_EVERY_S: Final = 0.25
-"""How often, then: each syncs the disk, which slows one put in a hundred; what a rarer one moves slows one in a thousand
-more."""
+"""How often, then: each syncs the disk, which slows one put in a hundred, but a rarer one slows one in a thousand."""
 SPARE_BYTES: Final = 4 * MIB
 """Free space that must stay beside what the WAL may still add to the file: in WAL mode even a DELETE needs some. What
 is put between two looks counts twice, in the WAL and in what it will add: each process may put 1 MiB."""
