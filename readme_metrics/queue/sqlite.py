@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from persistqueue import SQLiteQueue
@@ -25,7 +26,7 @@ from readme_metrics.queue.contract import Batch, Unclaimed
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from readme_metrics.queue.contract import Hold
@@ -68,13 +69,12 @@ class Claims:
     def __init__(self) -> None:
         self.taken: set[int] = set()
         self.after = 0
-        self.unbooked: list[int] = []
+        self.unbooked: dict[int, None] = {}
 
-    def take(self, ids: Iterable[int]) -> None:
+    def take(self, ids: Sequence[int]) -> None:
         """Note a claim, in ascending order."""
-        for id_ in ids:
-            self.taken.add(id_)
-            self.after = id_
+        self.taken.update(ids)
+        self.after = max(ids, default=self.after)
 
     def give_back(self, ids: Iterable[int]) -> None:
         """Note a release."""
@@ -87,7 +87,7 @@ class Claims:
         for batch in batches:
             if batch.source is self:
                 self.taken.update(batch.ids)
-                self.unbooked.extend(set(batch.ids).difference(self.unbooked))
+                self.unbooked.update(dict.fromkeys(batch.ids))
 
     def forget_all_but_unbooked(self) -> None:
         """Note that another process may have drained meanwhile."""
@@ -214,11 +214,12 @@ class QueueFile(SQLiteQueue):
         """Delete and book whatever is delivered and not booked yet."""
         unbooked = self.claims.unbooked
         while unbooked:
-            chunk = unbooked[: ledger.ROWS_AT_ONCE]
+            chunk = list(islice(unbooked, ledger.ROWS_AT_ONCE))
             with ledger.writing(self._getter):
                 count = ledger.delete_entries(self._getter, chunk)
                 ledger.book_delivery(self._getter, count, answers_with_errors, now=now())
-            del unbooked[: len(chunk)]
+            for id_ in chunk:
+                del unbooked[id_]
             self.claims.taken.difference_update(chunk)
             answers_with_errors = 0
 
