@@ -35,6 +35,8 @@ WIDTH: Final = 4
 QUICK_S: Final = 0.01
 """A server that answers faster is sent one batch after the other by the thread that drains: to hand each to another
 thread and back costs a request of the app up to 50 µs of CPU, and two at once are hardly faster."""
+LONGEST_WAIT_S: Final = 3.0
+"""But only with a time-out that is no longer: should the server hang now, nobody tends the queue meanwhile."""
 LOOK_EVERY_S: Final = 1.0
 MOST_REJECTIONS: Final = 10
 """Lone rejections in a row after which the fault is more likely the server's than the entries'."""
@@ -197,7 +199,7 @@ class Drain:
             left_s = self._configured_timeout_s if leave.deadline is None else leave.deadline - self._clock()
             return Limits(1, max(0.05, min(self._configured_timeout_s, left_s)), inline=True)
         timeout_s = max(self._learned_timeout_s, (hold and hold.timeout_s) or 0.0)
-        return Limits(1 if hold is not None else 3, timeout_s, inline=self._quick)
+        return Limits(1 if hold is not None else 3, timeout_s, inline=self._quick and timeout_s <= LONGEST_WAIT_S)
 
     def _next(self) -> Sent:
         while (sent := self._flight.next(max(0.0, self._look_at - self._clock()))) is None:

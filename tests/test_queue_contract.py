@@ -108,6 +108,16 @@ def test_ack_deletes_the_batch_and_books_it_once(queue: DurableQueue) -> None:
     assert entries(5)[3:] == drained(queue)
 
 
+def test_ack_books_several_batches_at_once_and_none_of_them_again(queue: DurableQueue) -> None:
+    put_all(queue, entries(9))
+    batches = [claimed(queue, 3), claimed(queue, 3)]
+    queue.ack(*batches, answers_with_errors=2)
+    queue.ack(batches[1])
+    report = queue.report()
+    assert (6, 3, 2) == (report.books.delivered, report.books.waiting, report.activity.answers_with_errors)
+    assert entries(9)[6:] == drained(queue)
+
+
 def test_ack_forgets_the_hold_and_the_rejections_and_notes_when(queue: DurableQueue, now: WallClock) -> None:
     put_all(queue, entries(2))
     queue.set_hold(HOLD)

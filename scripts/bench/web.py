@@ -104,4 +104,9 @@ def _start_response(_status: str, _headers: list[tuple[str, str]], _exc_info: ob
 
 def wsgi() -> Flask:
     """For gunicorn: ``bench.web:wsgi()``."""
-    return Sdk().app if os.environ.get("BENCHMARK_LOGGED") else new_app()
+    which = os.environ["BENCHMARK_APP"]
+    if which == "least":
+        from bench.least import least_app  # noqa: PLC0415 - the other apps load none of it
+
+        return least_app()
+    return Sdk().app if which == "logged" else new_app()
