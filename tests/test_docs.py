@@ -20,7 +20,7 @@ from readme_metrics.cli import base as cli_base
 from readme_metrics.cli import main, status_text
 from readme_metrics.config import DEFAULT_SERVER, MIB
 from readme_metrics.flask_readme import ReadMeMetrics
-from readme_metrics.queue import durable, keeper, memory, salvage
+from readme_metrics.queue import keeper, memory, salvage, wal
 from readme_metrics.queue.contract import Activity, Backlog, Books, Drainer, Hold, Report
 from readme_metrics.verdict import LONGEST_RETRY_AFTER_S, Kind
 from tests.readme import README, ROOT, flags, section, table, typed
@@ -244,8 +244,8 @@ FIGURES = [
     f"wait in memory, {memory.LIMIT_BYTES // MIB} MiB at most",
     f"at most {drain.MAX_BATCH_BYTES // MIB} MiB",
     f"is given more time in the background, up to {drain.LONGEST_TIMEOUT_S:g} s",
-    f"write-ahead log beside it is bounded at {2 * durable.WAL_LIMIT_BYTES // MIB} MiB",
-    f"until the WAL reaches {2 * durable.WAL_LIMIT_BYTES // MIB} MiB",
+    f"write-ahead log beside it is bounded at {2 * wal.LIMIT_BYTES // MIB} MiB",
+    f"until the WAL reaches {2 * wal.LIMIT_BYTES // MIB} MiB",
     f"batches in flight ({drain.WIDTH} at most)",
     f"the first request waits {keeper.STRANGER_WAIT_S * 1000:g} ms at most",
     f"({keeper.STRANGER_WAIT_GEVENT_S * 1000:g} ms under gevent)",

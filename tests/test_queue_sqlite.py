@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
-from readme_metrics.queue import durable, files, keeper, ledger
+from readme_metrics.queue import durable, files, keeper, ledger, wal
 from readme_metrics.queue.contract import Hold
 from tests.queues import (
     MIB,
@@ -181,7 +181,7 @@ def test_a_stranger_that_holds_the_file_when_it_is_first_opened_costs_no_more(pa
         assert 0.25 <= timed(clock, queue, entry(0)) < 0.26
         for number in range(1, 20):
             assert 0.0 == timed(clock, queue, entry(number))
-            clock.sleep(durable.CHECKPOINT_EVERY_S + 0.01)
+            clock.sleep(0.11)
         queue.tend()
         with pytest.raises(QueueError, match="locked"):
             queue.claim(1, 100)
@@ -381,7 +381,7 @@ def test_a_log_that_nobody_looks_after_is_truncated_by_a_put(path: Path, clock: 
     for number in range(300):
         queue.put(entry(number, 2000))
         greatest = max(greatest, files.wal_bytes(path))
-        clock.sleep(durable.CHECKPOINT_EVERY_S + 0.01)
+        clock.sleep(0.11)
     assert MIB < greatest < 1.1 * MIB
     assert queue.report().drainer is None
     queue.close()
@@ -408,7 +408,7 @@ def test_a_log_that_our_own_flusher_has_no_time_for_is_truncated_by_a_put(path: 
     for number in range(300):
         queue.put(entry(number, 2000))
         greatest = max(greatest, files.wal_bytes(path))
-        clock.sleep(durable.CHECKPOINT_EVERY_S + 0.01)
+        clock.sleep(0.11)
     assert 1.5 * MIB < greatest < 1.6 * MIB
     assert queue.report().drainer is not None
     queue.close()
@@ -434,12 +434,12 @@ def test_the_log_stays_short_while_a_backlog_drains_and_nothing_else_gets_its_tu
     assert queue.elect()
     put_all(queue, [entry(number, 2000) for number in range(800)])
     before = files.wal_bytes(path)
-    assert before > durable.BUSY_WAL_BYTES
+    assert before > wal.BUSY_BYTES
     for _ in range(800):
         batch = queue.claim(1, MIB)
         assert batch is not None
         queue.ack(batch)
-        clock.sleep(durable.CHECKPOINT_EVERY_S + 0.01)
+        clock.sleep(wal.CHECKPOINT_EVERY_S + 0.01)
     assert files.wal_bytes(path) < 1.1 * before
     queue.close()
 

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from readme_metrics.errors import NotAccepted, QueueError
-from readme_metrics.queue import files, ledger, salvage
+from readme_metrics.queue import files, ledger, salvage, wal
 from readme_metrics.queue.drainer_lock import read_drainer
 from readme_metrics.queue.keeper import LOOK_EVERY_S, FileKeeper
 from readme_metrics.queue.memory import LIMIT_BYTES
@@ -33,14 +33,7 @@ if TYPE_CHECKING:
     from readme_metrics.queue.contract import Backlog, Batch, DeadLetter, Hold, Report, Unclaimed
     from readme_metrics.queue.sqlite import QueueFile
 
-MIB: Final = 1024 * 1024
-WAL_LIMIT_BYTES: Final = 64 * MIB
-"""Above it the WAL is truncated; above twice this, entries are refused."""
-BUSY_WAL_BYTES: Final = 4 * MIB
-"""Above it the WAL is checkpointed in the middle of a drain: four busy processes write 30 MiB of it in a second."""
-CHECKPOINT_EVERY_S: Final = 0.25
-"""How often, then: each syncs the disk, which slows one put in a hundred, but a rarer one slows one in a thousand."""
-SPARE_BYTES: Final = 4 * MIB
+SPARE_BYTES: Final = 4 * wal.MIB
 """Free space that must stay beside what the WAL may still add to the file: in WAL mode even a DELETE needs some. What
 is put between two looks counts twice, in the WAL and in what it will add: each process may put 1 MiB."""
 SPINS: Final = 10
@@ -61,7 +54,7 @@ class SqliteQueue(FileKeeper):
         *,
         max_bytes: int,
         fsync: bool = False,
-        wal_limit_bytes: int = WAL_LIMIT_BYTES,
+        wal_limit_bytes: int = wal.LIMIT_BYTES,
         spill_bytes: int = LIMIT_BYTES,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -70,7 +63,7 @@ class SqliteQueue(FileKeeper):
         self._max_bytes = max_bytes
         self._wal_limit_bytes = wal_limit_bytes
         self._spill_bytes = spill_bytes
-        self._room_step = min(MIB, max_bytes // 16)
+        self._room_step = min(wal.MIB, max_bytes // 16)
         super().__init__(path, fsync=fsync, clock=clock, now=now, sleep=sleep)
 
     def _begin(self) -> None:
@@ -78,8 +71,7 @@ class SqliteQueue(FileKeeper):
         self._spill = Spill(self._spill_bytes)
         self._not_accepted: Counter[str] = Counter()
         self._unlooked_bytes = 0
-        self._wal_bytes = 0
-        self._checkpoint_at = 0.0
+        self._checkpoints = wal.CheckpointRhythm(self._wal_limit_bytes, self._clock)
         self._spilling = threading.Lock()
         self._counting = threading.Lock()
 
@@ -287,8 +279,8 @@ class SqliteQueue(FileKeeper):
     def _ack(self, batches: Sequence[Batch], answers_with_errors: int, file: QueueFile) -> None:
         """Delete and book; while a backlog drains ``tend`` waits, so the WAL is looked after here as well."""
         file.ack(batches, answers_with_errors, now=self._now)
-        if self._clock() > self._checkpoint_at and self._lock.held and files.wal_bytes(file.file) > BUSY_WAL_BYTES:
-            self._checkpoint(file, idle=False)
+        if self._lock.held:
+            self._checkpoints.between_batches(file)
 
     def release(self, batch: Batch) -> None:
         if batch.source is self._claims:
@@ -363,16 +355,7 @@ class SqliteQueue(FileKeeper):
         self._hush("unbooked", "delivered entries are deleted")
         salvage.save_rows(file.file, file)
         self._report_dropped(file.make_room(self._max_bytes))
-        self._checkpoint(file, idle=idle)
-
-    def _checkpoint(self, file: QueueFile, *, idle: bool) -> None:
-        self._checkpoint_at = self._clock() + CHECKPOINT_EVERY_S
-        seen_before, self._wal_bytes = self._wal_bytes, files.wal_bytes(file.file)
-        quiet = self._wal_bytes == seen_before
-        shrunk = idle and quiet and file.shrink()
-        truncate = shrunk or self._wal_bytes > self._wal_limit_bytes or bool(idle and quiet and self._wal_bytes)
-        if truncate or not quiet:
-            file.checkpoint(truncate=truncate)
+        self._checkpoints.look_after(file, idle=idle)
 
     def give_up(self) -> list[bytes]:
         """Leave the drainer's office, and hand over what waits in memory: this file cannot be used any more."""
