@@ -3,6 +3,9 @@
 Minutes to days are the hold's, a row in the queue's file that every worker, restart and command obeys; seconds are
 ``delivery``'s. While a hold runs nothing is sent; when it ends one batch goes first, alone, one attempt. While a
 rejected batch is divided, nothing else is in flight.
+
+Four batches at most are on their way or not deleted yet: sent by as many threads, or where the server answers at once
+by this one, one after the other, and then deleted together.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from readme_metrics.cli import figures
 if TYPE_CHECKING:
     from readme_metrics.queue.contract import Books, Drainer, Report
 
-SILENT_S: Final = 7.0
-"""The lock file's time stamp moves once a second while the drainer lives, or after a POST that hangs for 3 s and what
-such a POST may take beyond; older than this is said."""
+SILENT_S: Final = 10.0
+"""The lock file's time stamp moves once a second while the drainer lives, but for the 8 s that the attempts at a server
+may take that was quick until now; older than this is said."""
 LEFT_ALONE_S: Final = 60.0
 """Entries older than this that nobody drains are worth a word."""
 
