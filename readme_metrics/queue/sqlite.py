@@ -178,6 +178,7 @@ class QueueFile(SQLiteQueue):
 
     def claim(self, limit: int, max_bytes: int) -> Batch | None:
         """Take the oldest unclaimed rows, reading no further than they fill a batch."""
+        taken = self.claims.taken
         ids: list[int] = []
         entries: list[bytes] = []
         unreadable: list[int] = []
@@ -187,7 +188,7 @@ class QueueFile(SQLiteQueue):
             (self.claims.after,),
         )
         for id_, entry in rows:
-            if id_ in self.claims.taken:
+            if id_ in taken:
                 continue
             if entry is None:
                 unreadable.append(id_)
