@@ -1,7 +1,7 @@
-"""The write-ahead log beside a queue file: how long it may grow, and when the drainer moves it into the file.
+"""The write-ahead log beside a queue file: how long it may grow, and when it is moved into the file.
 
-Checkpoints are the drainer's alone: SQLite before 3.51.3 has a race between two of them (sqlite.org/wal.html), and each
-syncs the disk, which no request shall wait for.
+Only who holds the drainer lock checkpoints: SQLite before 3.51.3 has a race between two of them (sqlite.org/wal.html).
+Each syncs the disk, which no request shall wait for.
 """
 
 from __future__ import annotations
