@@ -307,10 +307,11 @@ class DeadlineAdapter(HTTPAdapter):
         self._pool = self._pool or super().get_connection_with_tls_context(*args, **kwargs)
         return self._pool
 
-    def build_response(self, _: PreparedRequest, answer: Any) -> Response:
-        """What a sender reads; requests would also read its cookies and guess its encoding."""
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """What is read of it here, and by a session; requests would also read its cookies and guess its encoding."""
         response = Response()
-        response.status_code, response.headers, response.raw = answer.status, answer.headers, answer
+        response.request, response.url = req, req.url or ""
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
         return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # requests' own
