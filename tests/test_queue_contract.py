@@ -112,6 +112,7 @@ def test_ack_books_several_batches_at_once_and_none_of_them_again(queue: Durable
     put_all(queue, entries(9))
     batches = [claimed(queue, 3), claimed(queue, 3)]
     queue.ack(*batches, answers_with_errors=2)
+    assert 6 == queue.report().books.delivered
     queue.ack(batches[1])
     report = queue.report()
     assert (6, 3, 2) == (report.books.delivered, report.books.waiting, report.activity.answers_with_errors)
@@ -127,6 +128,14 @@ def test_ack_forgets_the_hold_and_the_rejections_and_notes_when(queue: DurableQu
     activity = queue.report().activity
     assert queue.hold() is None
     assert (0, NOW + 5, 1) == (activity.rejections_in_a_row, activity.last_success_at, activity.answers_with_errors)
+
+
+def test_what_is_in_flight_behind_a_released_batch_does_not_count_as_unclaimed(queue: DurableQueue) -> None:
+    put_all(queue, entries(7))
+    first, _ = claimed(queue, 2), claimed(queue, 3)
+    queue.release(first)
+    assert 4 == queue.unclaimed(10).count
+    assert 3 == queue.unclaimed(3).count
 
 
 def test_release_keeps_the_batch_in_its_place(queue: DurableQueue) -> None:
