@@ -120,7 +120,8 @@ def running_inspector(books: Callable[[], dict[str, object]] | None = None, *, p
         yield inspector
     finally:
         inspector.shutdown()
-        thread.join(20)
+        for each in set(threading.enumerate()) - before:  # those of clients that were answered just now, too
+            each.join(20)
         assert set() == set(threading.enumerate()) - before
 
 

@@ -13,7 +13,10 @@ import pytest
 from tests.queues import drained, end, finished, python, rows, sqlite_queue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from readme_metrics.queue.sqlite import QueueFile
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -137,6 +140,57 @@ def test_a_fork_inside_a_write_then_the_master_killed_then_a_worker_leaving_cost
     assert intact(path)
     queue = sqlite_queue(path)
     assert queue.report().books.balanced
+    queue.close()
+
+
+@pytest.mark.parametrize("forks", [1, 3, 10])
+def test_forks_just_before_each_try_cost_neither_a_put_nor_an_answer(path: Path, forks: int) -> None:
+    queue = sqlite_queue(path)
+    queue.put(b"first")
+    left = forks
+
+    def then_forks(find: Callable[..., QueueFile | None]) -> Callable[..., QueueFile | None]:
+        def found(*args: Any) -> QueueFile | None:
+            nonlocal left
+            file = find(*args)
+            if left and file is not None:
+                left -= 1
+                queue._close_file(file)  # as a fork in another thread does
+            return file
+
+        return found
+
+    queue._ready = then_forks(queue._ready)  # type: ignore[method-assign]  # to fork in between
+    queue.put(b"second")
+    assert (0, 0) == (left, queue.kept_in_memory)
+    left = forks
+    queue._open = then_forks(queue._open)  # type: ignore[method-assign,assignment]  # likewise
+    assert queue.hold() is None
+    assert 0 == left
+    queue.close()
+    assert [b"first", b"second"] == rows(path)
+
+
+def test_who_waits_for_a_lock_during_a_fork_sees_that_the_file_was_closed(path: Path) -> None:
+    queue = sqlite_queue(path)
+    queue.put(b"first")
+    file = queue._file
+    assert file is not None
+    seen: list[object] = []
+    lock = file.tran_lock
+
+    class Told:
+        acquire = lock.acquire
+
+        @staticmethod
+        def release() -> None:
+            seen.append(queue._file)
+            lock.release()
+
+    file.tran_lock = Told()  # type: ignore[assignment]  # to look at the moment when it is let go of
+    queue.before_fork()
+    queue.after_fork_in_parent()
+    assert [None] == seen
     queue.close()
 
 

@@ -78,7 +78,8 @@ class SqliteQueue(FileKeeper):
     # -- put
 
     def put(self, entry: bytes) -> None:
-        for _ in range(2):
+        faults = 0
+        while faults < 2:
             file = self._ready(len(entry))
             if file is None:
                 break
@@ -87,6 +88,7 @@ class SqliteQueue(FileKeeper):
                     self._write_spill(file, once=True)
                 self._insert(file, entry)
             except sqlite3.Error as error:
+                faults += self._file is file  # closed meanwhile, for a fork: that is none
                 if not self._met(error, file):
                     break
             else:

@@ -85,8 +85,12 @@ class FileKeeper:
         self._office = threading.Lock()
 
     def _do(self, action: Callable[[QueueFile], T]) -> T:
-        """Run one action on the open file under its lock; once more where the file had to be opened again."""
-        for last in (False, True):
+        """Run one action on the open file under its lock; once more after a fault that was mended.
+
+        A file that was closed meanwhile, for a fork, is no fault: it is opened as often as that happens.
+        """
+        faults = 0
+        while True:
             self._notice_fork()
             with self._opening:
                 try:
@@ -98,12 +102,12 @@ class FileKeeper:
                 with file.action_lock:
                     done = action(file)
             except sqlite3.Error as error:
-                if not self._met(error, file) or last:
+                faults += self._file is file
+                if not self._met(error, file) or faults > 1:
                     raise self._trouble(error) from error
             else:
                 self._failures = 0
                 return done
-        raise AssertionError("unreachable: the second try returned or raised")
 
     def _trouble(self, error: sqlite3.Error) -> QueueError:
         return QueueError(f"the queue's file {self.path}: {error}")
@@ -299,10 +303,11 @@ class FileKeeper:
 
     def after_fork_in_parent(self) -> None:
         """Open again at the next use."""
-        if self._inherited is not None:
-            self._inherited.tran_lock.release()
-            self._inherited.action_lock.release()
-        self._inherited = self._file = None
+        closed, self._inherited = self._inherited, None
+        self._file = None  # before its locks: who waits for one shall see that the file was closed
+        if closed is not None:
+            closed.tran_lock.release()
+            closed.action_lock.release()
         self._look_at = 0.0
         self._office.release()
         self._opening.release()
