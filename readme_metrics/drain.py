@@ -150,6 +150,7 @@ class Drain:
             self._look_at = self._clock() + LOOK_EVERY_S
             return self._run(_Leave(everything, deadline, patient))
         finally:  # nothing is left, unless a bug, the disk or a person broke the run off
+            self._flight.recall()
             if not isinstance(sys.exc_info()[1], (KeyboardInterrupt, SystemExit)):
                 self._flight.abandon()
             self._release(self._unsettled)

@@ -96,7 +96,6 @@ class InFlight:
 
     def abandon(self) -> None:
         """Wait until nothing is in flight, whatever comes of it: nothing may be sent twice at once."""
-        self.recall()
         while self._count:
             self._results.get()
             self._count -= 1

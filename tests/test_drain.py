@@ -372,11 +372,15 @@ def test_a_person_who_breaks_off_between_two_batches_is_sent_nothing_again() -> 
         return DELIVERED
 
     bench = quick_bench(judge)
-    bench.put(40)
+    names = bench.put(40)
     with pytest.raises(KeyboardInterrupt):
         bench.run()
     books = bench.queue.report().books
     assert (1 + 20, 20, True) == (books.delivered, books.waiting, books.balanced)
+    bench.judge = lambda _: DELIVERED
+    bench.posts.clear()
+    assert bench.run() is Ending.DONE
+    assert names[20:] == bench.sent()
 
 
 @pytest.mark.usefixtures("all_is_quick")
