@@ -293,6 +293,24 @@ def test_a_full_volume_refuses_entries_counts_them_and_recovers_by_itself(volume
     queue.close()
 
 
+def test_what_is_put_between_two_looks_leaves_the_space_to_move_it_into_the_file_and_to_delete_it(
+    volume: Path,
+) -> None:
+    """It counts twice: it takes space in the WAL, and will take as much in the file."""
+    queue = sqlite_queue(volume / "queue.sqlite", clock=Clock())  # a clock that stands: only bytes make it look
+    assert queue.elect()
+    stored = 0
+    with contextlib.suppress(NotAccepted):
+        while True:
+            queue.put(entry(stored, 1_000_000))
+            stored += 1
+    queue.tend()
+    assert stored == len(drained(queue))
+    books = queue.report().books
+    assert (stored, 0, True) == (books.delivered, books.waiting, books.balanced)
+    queue.close()
+
+
 def test_what_was_delivered_while_a_stranger_fills_the_volume_is_not_claimed_again(volume: Path) -> None:
     clock = Clock()
     queue = sqlite_queue(volume / "queue.sqlite", clock=clock)
