@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures every goal of speed and durability beside its yardstick, A B A B, and prints one table.
 
-scripts/benchmark.py                   all twelve figures, about twelve minutes
+scripts/benchmark.py                   all twelve figures, about six minutes
 scripts/benchmark.py --only 1,5        some of them
 scripts/benchmark.py --quick           see that everything works, in a minute; its numbers mean little
 scripts/benchmark.py --rival           figures 1 to 3 and 7 of the official readme-metrics 3.4.0, too

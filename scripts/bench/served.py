@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ARRANGEMENTS: Final = {
     "2 sync workers": ("--workers=2",),
-    "1 worker of 8 threads": ("--worker-class=gthread", "--threads=8", "--workers=1"),
+    "1 worker, 8 threads": ("--worker-class=gthread", "--threads=8", "--workers=1"),
 }
 STARTS_WITHIN_S: Final = 30.0
 QUIET_S: Final = 0.2
