@@ -5,7 +5,7 @@
      an HTTP request in the host app
             │
      1 CAPTURE    flask_readme  capture                     wraps app.wsgi_app: environ, status, headers, bodies
-                  environ  body                             ─► Exchange
+                  environ  body  ids                        ─► Exchange
      2 ENTRY      exchange  group  redaction  json_splice   Exchange + group ─► entry (bytes)
                   text  media  forms  shown  wire  entry
                   recorder  pipeline                        join 2 ► 3 ► 5, one pipeline per queue file and process

@@ -11,7 +11,6 @@ errors and its pace stay the app's own.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -24,6 +23,7 @@ from readme_metrics.environ import HostList, content_length, is_chunked, request
 from readme_metrics.exchange import NO_BODY, Body, Exchange, Group
 from readme_metrics.group import read_group
 from readme_metrics.guard import Guard
+from readme_metrics.ids import Ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,13 +65,6 @@ class AppRequest(Protocol):
         """None where no route matched."""
 
 
-def new_id() -> str:
-    """Make a uuid4 from the kernel's randomness: as safe after any fork as ``uuid.uuid4``, at a third of its cost."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-
-
 class Capturer:
     """What all requests of one extension share; ``request_of`` finds the app's request object of an environ."""
 
@@ -83,13 +76,13 @@ class Capturer:
         *,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
-        new_id: Callable[[], str] = new_id,
+        new_id: Callable[[], str] | None = None,
     ) -> None:
         self.record = record
         self.request_of = request_of
         self.wall_clock = wall_clock
         self.clock = clock
-        self.new_id = new_id
+        self.new_id = new_id or Ids().new
         self.max_body_bytes = config.max_body_bytes
         self.most_unread = min(UNREAD_BODY_BYTES, config.max_body_bytes)
         self.log_url = config.base_log_url and f"{config.base_log_url}/logs/"

@@ -7,7 +7,6 @@ import json
 import logging
 import subprocess
 import sys
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -15,7 +14,6 @@ import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from readme_metrics import MetricsApiConfig
-from readme_metrics.capture import new_id
 from readme_metrics.errors import ConfigurationError, MetricsError
 from readme_metrics.flask_readme import ReadMeMetrics
 from tests.captured import CALLER, ListRecorder, log
@@ -232,14 +230,6 @@ def test_an_answer_that_is_not_logged_carries_no_address(app: flask.Flask) -> No
     log(app, base_log_url="https://docs.example.com", grouping_function=lambda _: None)
 
     assert "x-documentation-url" not in app.test_client().get("/users/1").headers
-
-
-def test_ids_are_random_uuid4s() -> None:
-    ids = [new_id() for _ in range(200)]
-
-    assert 200 == len(set(ids))
-    assert {(4, uuid.RFC_4122)} == {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in ids}
-    assert all(str(uuid.UUID(one)) == one for one in ids)
 
 
 def test_the_grouping_function_gets_the_current_request_inside_its_context(app: flask.Flask) -> None:
