@@ -19,7 +19,16 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
 from readme_metrics.body import RequestTee, Sight, tee_response
-from readme_metrics.environ import HostList, content_length, is_chunked, request_headers, root_of, script_of, url_of
+from readme_metrics.environ import (
+    HostList,
+    content_length,
+    expects_no_body,
+    is_chunked,
+    request_headers,
+    root_of,
+    script_of,
+    url_of,
+)
 from readme_metrics.exchange import NO_BODY, Body, Exchange, Group
 from readme_metrics.group import read_group
 from readme_metrics.guard import Guard
@@ -37,6 +46,8 @@ if TYPE_CHECKING:
 
 KEY: Final = "readme_metrics.capture"
 """Where the environ carries its capture, from the request's start to its record."""
+_NOTHING: Final = Sight(0)
+"""What is seen of most responses: they are at hand, whole."""
 UNREAD_BODY_BYTES: Final = 64 * 1024
 """A larger request body that the view left unread is not read for the log."""
 
@@ -127,9 +138,11 @@ class Capture:
         self._headers: list[tuple[str, str]] = []
         self._declared: int | None = None
         self._wait_s = 0.0
-        self._seen = Sight(capturer.max_body_bytes)
-        stream = environ.get("wsgi.input")
-        self._request_tee = environ["wsgi.input"] = RequestTee(stream, capturer.max_body_bytes, capturer.guard)
+        self._seen = _NOTHING
+        self._request_tee: RequestTee | None = None
+        if not expects_no_body(environ):
+            stream = environ.get("wsgi.input")
+            self._request_tee = environ["wsgi.input"] = RequestTee(stream, capturer.max_body_bytes, capturer.guard)
         environ[KEY] = self
 
     def ask(self) -> None:
@@ -179,7 +192,7 @@ class Capture:
         return body
 
     def _recorded_at_once(self, body: Iterable[bytes]) -> bool:
-        if self._has_no_body() or self._declared == 0:
+        if self._declared == 0 or self._has_no_body():
             self._record(NO_BODY)
             return True
         whole = None if self._seen.size else body_at_hand(body, self._declared, self._capturer.max_body_bytes)
@@ -193,30 +206,38 @@ class Capture:
         """Record before the chunk that completes a Content-Length."""
         if self._open:
             with self._capturer.guard:
+                if self._seen is _NOTHING:
+                    self._seen = Sight(self._capturer.max_body_bytes)
                 self._seen.add(chunk)
                 if self._declared is not None and self._seen.size >= self._declared:
                     self._record(self._whole())
 
     def ended(self) -> None:
         """Record before the iterator says it is over."""
-        self._record(self._whole())
+        with self._capturer.guard:
+            self._record(self._whole())
 
     def broke(self) -> None:
         """Record an exception on its way out; where nothing was handed on, servers answer 500 in the app's place."""
         if self._seen.size:
-            self.closing()
+            self._cut_short()
         elif self._open:
-            self.ask()
-            self._status, self._headers = "500 INTERNAL SERVER ERROR", []
-            self._wait_s = self._wait_s or self._capturer.clock() - self._started
-            self._record(NO_BODY, aborted=True)
+            with self._capturer.guard:
+                self.ask()
+                self._status, self._headers = "500 INTERNAL SERVER ERROR", []
+                self._wait_s = self._wait_s or self._capturer.clock() - self._started
+                self._record(NO_BODY, aborted=True)
 
     def closing(self) -> None:
         """Record what was not over when the server let go of it."""
         if self._status:
-            self._record(Body(None, self._seen.size), aborted=True)
+            self._cut_short()
         else:
             self.broke()
+
+    def _cut_short(self) -> None:
+        with self._capturer.guard:
+            self._record(Body(None, self._seen.size), aborted=True)
 
     def _write(self, data: bytes) -> None:
         self.passing(data)
@@ -229,9 +250,8 @@ class Capture:
         if not self._open:
             return
         self._let_go()
-        with self._capturer.guard:
-            if self._group is not None:
-                self._capturer.record(self._exchange(body, self._request_body(aborted=aborted)), self._group)
+        if self._group is not None:
+            self._capturer.record(self._exchange(body, self._request_body(aborted=aborted)), self._group)
 
     def _exchange(self, body: Body, request_body: Body) -> Exchange:
         request = self._request
@@ -260,12 +280,14 @@ class Capture:
         )
 
     def _request_body(self, *, aborted: bool) -> Body:
-        environ = self._environ
+        tee, environ = self._request_tee, self._environ
+        if tee is None:
+            return NO_BODY
         declared = content_length(environ)
         if declared and not aborted and may_read_rest(environ, self._status) and declared <= self._capturer.most_unread:
             with suppress(OSError, ValueError):  # the client left, or the view closed the stream
-                self._request_tee.read_rest(declared)
-        return self._request_tee.body(declared, chunked=is_chunked(environ))
+                tee.read_rest(declared)
+        return tee.body(declared, chunked=is_chunked(environ))
 
     def _has_no_body(self) -> bool:
         return has_no_body(self._environ.get("REQUEST_METHOD"), self._status)

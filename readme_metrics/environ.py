@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Environ = dict[str, Any]
 
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
+_BODILESS: Final = frozenset({"GET", "HEAD"})
+_NO_LENGTH: Final = frozenset({"", "0"})
 _UNSAFE: Final = re.compile(r"[^!-~]")
 _PLAIN_TARGET: Final = re.compile(r"/[!-\"$-~]*")
 _SAFE_HOST: Final = re.compile(r"[A-Za-z0-9._~-]+(:\d*)?|\[[0-9A-Fa-f:.]+\](:\d*)?")
@@ -87,6 +89,15 @@ def content_length(environ: Environ) -> int | None:
         return None
     text = str(declared).strip()
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+
+
+def expects_no_body(environ: Environ) -> bool:
+    """Whether nobody need look for a request body: nearly every GET, which announces none."""
+    return (
+        environ.get("REQUEST_METHOD") in _BODILESS
+        and environ.get("CONTENT_LENGTH", "") in _NO_LENGTH
+        and "HTTP_TRANSFER_ENCODING" not in environ
+    )
 
 
 def is_chunked(environ: Environ) -> bool:

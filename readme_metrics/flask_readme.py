@@ -36,7 +36,7 @@ class Recorder(Protocol):
     """What capture needs of a recorder."""
 
     def record(self, exchange: Exchange, group: Group) -> None:
-        """Store one exchange; never raises."""
+        """Store one exchange."""
 
     def serve(self, serves: Callable[[], bool]) -> None:
         """Send what an earlier run left, soon and without traffic, if ``serves()`` says then that we serve."""

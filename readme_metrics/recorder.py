@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from readme_metrics.entry import build_entry
-from readme_metrics.guard import Guard
 from readme_metrics.pipeline import Pipeline, pipeline_for
 from readme_metrics.redaction import Redaction
 
@@ -29,20 +28,18 @@ class Recorder:
         self._development = config.development_mode
         self._max_body_bytes = config.max_body_bytes
         self._pipeline = pipeline
-        self._guard = Guard("recording a request", "it is not logged")
 
     def record(self, exchange: Exchange, group: Group) -> None:
-        """Store one exchange; never raises."""
-        with self._guard:
-            self._pipeline.put(
-                build_entry(
-                    exchange,
-                    group,
-                    redaction=self._redaction,
-                    development=self._development,
-                    max_body_bytes=self._max_body_bytes,
-                )
+        """Store one exchange; under the guard of whoever captured it."""
+        self._pipeline.put(
+            build_entry(
+                exchange,
+                group,
+                redaction=self._redaction,
+                development=self._development,
+                max_body_bytes=self._max_body_bytes,
             )
+        )
 
     def serve(self, serves: Callable[[], bool]) -> None:
         """Send what an earlier run left, soon and without traffic, if ``serves()`` then says that we serve."""
