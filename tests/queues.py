@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 MIB: Final = 1024 * 1024
 PATIENCE_S: Final = 15.0
 """How long a real process may take for what it usually does at once."""
+DRAINER: Final = """
+import sys
+from pathlib import Path
+from readme_metrics.queue.durable import SqliteQueue
+queue = SqliteQueue(Path(sys.argv[1]), max_bytes=64 << 20)
+assert queue.elect()
+print("drains", flush=True)
+sys.stdin.readline()
+"""
+"""A program that becomes the drainer of a file and then waits."""
 
 
 class Clock:

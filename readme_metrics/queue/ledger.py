@@ -33,6 +33,15 @@ LAST_ID: Final = "MAX((SELECT last_id FROM ledger), (SELECT COALESCE(MAX(_id), 0
 PUT: Final = f"INSERT INTO queue_entries (_id, data, timestamp) VALUES (1 + {LAST_ID}, ?, ?)"  # noqa: S608 - our words
 
 
+def put_together(count: int) -> str:
+    """Insert so many entries under the next ids, in one statement."""
+    rows = ", ".join(f"({place}, ?, ?)" for place in range(1, count + 1))
+    return (
+        "INSERT INTO queue_entries (_id, data, timestamp) "  # noqa: S608 - our words
+        f"SELECT last.id + column1, column2, column3 FROM (SELECT {LAST_ID} AS id) AS last, (VALUES {rows})"
+    )
+
+
 @contextlib.contextmanager
 def reading(connection: sqlite3.Connection) -> Generator[None]:
     """One read transaction: everything inside sees the same instant."""

@@ -23,6 +23,7 @@ from persistqueue import SQLiteQueue
 
 from readme_metrics.queue import files, ledger, schema
 from readme_metrics.queue.contract import Batch, Unclaimed
+from readme_metrics.queue.group_commit import MOST_TOGETHER, GroupCommit
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,6 +46,8 @@ MOST_VARIABLES: Final = 900
 which ``claim`` finds out."""
 ROOM_BUSY_S: Final = 0.02
 """How long one request may drop entries for; it does so once in as many bytes as it then has to drop."""
+PUTS: Final = ("", ledger.PUT, *map(ledger.put_together, range(2, MOST_TOGETHER + 1)))
+"""By how many entries they insert."""
 
 
 def _hold(connection: sqlite3.Connection) -> None:
@@ -109,6 +112,7 @@ class QueueFile(SQLiteQueue):
         self._fsync = fsync
         self._epoch = epoch
         self._busy_s = busy_s
+        self._group_commit = GroupCommit(self._insert)
         try:
             super().__init__(
                 str(path.parent),
@@ -137,9 +141,18 @@ class QueueFile(SQLiteQueue):
         return connection
 
     def put(self, item: bytes, block: bool = True) -> int:  # noqa: ARG002, FBT001, FBT002 - the library's signature
-        """Insert in a transaction of its own; the library's way round costs a cursor, a commit and an event."""
+        """Insert in a transaction of its own, or together with what other threads put meanwhile; 1."""
+        self._group_commit.put(item)
+        return 1
+
+    def _insert(self, entries: Sequence[bytes]) -> None:
+        """Insert in one statement and transaction; the library's way round costs a cursor, a commit and an event."""
+        now = time.time()
+        values: list[object] = []
+        for entry in entries:
+            values += (entry, now)
         with self.tran_lock:
-            return self._putter.execute(ledger.PUT, (item, time.time())).lastrowid or 0
+            self._putter.execute(PUTS[len(entries)], values)
 
     def _count(self) -> int:
         return 0  # the library counts every row at open, for a figure that nobody reads

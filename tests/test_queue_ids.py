@@ -1,0 +1,110 @@
+"""No id is given twice, or an ack could delete an entry that was never sent; threads that put at once share commits."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from readme_metrics.queue.group_commit import MOST_TOGETHER
+from readme_metrics.queue.sqlite import QueueFile
+from tests.queues import MIB, drained, entries, entry, put_all, rows, sqlite_queue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "queue.sqlite"
+
+
+def ids_of(path: Path) -> list[int]:
+    return rows(path, "SELECT _id FROM queue_entries ORDER BY _id")
+
+
+def test_ids_go_on_where_an_emptied_queue_left_off(path: Path) -> None:
+    queue = sqlite_queue(path)
+    put_all(queue, entries(5))
+    assert entries(5) == drained(queue)
+    queue.close()
+    again = sqlite_queue(path)
+    again.put(entry(6))
+    assert 6 == again.report().books.accepted
+    again.close()
+    assert [6] == ids_of(path)
+
+
+def test_an_ack_spares_what_was_put_after_its_batch_was_dropped(path: Path) -> None:
+    queue = sqlite_queue(path, max_bytes=40_000)
+    put_all(queue, [entry(number, 2000) for number in range(4)])
+    batch = queue.claim(10, MIB)
+    assert batch is not None
+    put_all(queue, [entry(number, 2000) for number in range(4, 40)])
+    queue.tend()
+    dropped = queue.report().books.dropped["queue full"]
+    assert dropped >= len(batch)
+    waiting = queue.report().books.waiting
+    queue.ack(batch)
+    books = queue.report().books
+    assert (waiting, 0, True) == (books.waiting, books.delivered, books.balanced)
+    queue.close()
+
+
+def test_a_letter_requeued_into_an_emptied_queue_gets_an_id_of_its_own(path: Path) -> None:
+    queue = sqlite_queue(path)
+    put_all(queue, entries(3))
+    batch = queue.claim(3, MIB)
+    assert batch is not None
+    queue.bury(batch, status=400, reason="400", answer="")
+    assert 3 == queue.requeue([letter.id for letter in queue.dead_letters()])
+    books = queue.report().books
+    assert (3, 3, True) == (books.accepted, books.waiting, books.balanced)
+    queue.close()
+    assert [4, 5, 6] == ids_of(path)
+
+
+@pytest.mark.parametrize("count", range(1, MOST_TOGETHER + 1))
+def test_entries_put_together_get_the_next_ids_in_their_order(path: Path, count: int) -> None:
+    queue = sqlite_queue(path)
+    put_all(queue, entries(3))
+    batch = queue.claim(2, MIB)
+    assert batch is not None
+    queue.ack(batch)
+    assert queue._file is not None
+    queue._file._insert(entries(count))
+    queue._file._insert(entries(count))
+    assert (3 + 2 * count, True) == (queue.report().books.accepted, queue.report().books.balanced)
+    assert [entry(2), *entries(count), *entries(count)] == drained(queue)
+    queue._file._insert(entries(count))
+    queue.close()
+    assert list(range(4 + 2 * count, 4 + 3 * count)) == ids_of(path)
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+def test_threads_that_put_at_once_all_store_in_fewer_transactions(
+    path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
+) -> None:
+    transactions: list[int] = []
+    insert = QueueFile._insert
+
+    def counting(file: QueueFile, some: Sequence[bytes]) -> None:
+        insert(file, some)
+        transactions.append(len(some))
+
+    monkeypatch.setattr(QueueFile, "_insert", counting)
+    queue = sqlite_queue(path, fsync=fsync)
+    threads = [
+        threading.Thread(target=put_all, args=(queue, [entry(number) for number in range(first, first + 500)]))
+        for first in range(0, 4000, 500)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 4000 == sum(transactions)
+    assert len(transactions) < 4000
+    assert sorted(entries(4000)) == sorted(drained(queue))
+    queue.close()
