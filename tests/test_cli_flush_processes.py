@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import pytest
 from readme_metrics.queue.drainer_lock import read_drainer
 from readme_metrics.queue.files import lock_path
 from tests.commanding import DEADLINE_S, KEY, Host, ended, wait_until
-from tests.metrics_server import MetricsServer, after, answer, hang_after_reading
+from tests.metrics_server import Call, MetricsServer, after, answer, hang_after_reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,6 +117,37 @@ def test_force_ends_a_hold_beside_a_running_app_and_follows_it(host: Host, serve
         assert (75, posts) == (host.run("flush").status, len(server.posts))
         assert 0 == host.run("flush", "--force").status
     _all_delivered_once(host, server, 10)
+
+
+def test_force_ends_also_the_hold_of_an_attempt_that_began_before_it(host: Host, server: MetricsServer) -> None:
+    goes_on = threading.Event()
+
+    def refuse_late(call: Call) -> None:
+        call.read()
+        assert goes_on.wait(DEADLINE_S)
+        call.answer(503, {"Retry-After": "3600"})
+
+    server.behave(refuse_late)
+    with app_that_drains(host) as log:
+        log(9)
+        with killed_at_last(host.start("flush")):
+            server.wait_for(lambda: len(server.posts) == 1)
+            with killed_at_last(host.start("flush", "--force")) as forced:
+                assert forced.stderr is not None
+                assert "drains this queue since" in forced.stderr.readline()
+                server.behave(answer())
+                goes_on.set()
+                assert 0 == ended(forced).status
+    _all_delivered_once(host, server, 10)
+
+
+def test_force_ends_the_hold_of_a_server_that_is_away_twice_and_not_for_ever(host: Host, server: MetricsServer) -> None:
+    server.behave(answer(503, {"Retry-After": "3600"}))
+    with app_that_drains(host):
+        assert 75 == host.run("flush").status
+        posts = len(server.posts)
+        assert 75 == host.run("flush", "--force").status
+    assert posts + 2 == len(server.posts)
 
 
 def test_a_flush_that_follows_one_that_is_killed_takes_over(host: Host, server: MetricsServer) -> None:

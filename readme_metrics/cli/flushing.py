@@ -146,6 +146,7 @@ class Flush:
         self._began = clock()
         self._deadline = self._began + max_time_s
         self._said: set[str] = set()
+        self._forgives = False
         self._drain = Drain(
             queue,
             send,
@@ -161,6 +162,7 @@ class Flush:
         before = self._queue.report().books
         if force:
             self._queue.end_hold()
+            self._forgives = True
         if not self._held():
             self._watcher.begin(before.waiting)
         ended: Ended | None = None
@@ -247,7 +249,14 @@ class Flush:
     def _reason_to_leave(self, waiting: int) -> Ended | None:
         if not waiting:
             return Ended.EMPTY
-        return Ended.HELD if self._held() else None
+        return Ended.HELD if self._held() and not self._forgiven() else None
+
+    def _forgiven(self) -> bool:
+        """With --force, end one hold more: its attempt may have begun before we came, when the server was away."""
+        forgives, self._forgives = self._forgives, False
+        if forgives:
+            self._queue.end_hold()
+        return forgives
 
     def _ask(self) -> None:
         with contextlib.suppress(QueueError):  # a stranger has the file locked: asked again in a second
