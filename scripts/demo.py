@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from readme_metrics.queue.contract import Books, Report
+    from readme_metrics.queue.contract import Books
 
 API_KEY: Final = "rdme_demo"
 THIRD: Final = 100  # requests before the server goes, requests before the API is killed, requests after
-HOLD_WITHIN_S: Final = 20.0
-POLL_S: Final = 0.05
 
 
 def main() -> int:
@@ -89,7 +87,6 @@ def _story(stack: ExitStack) -> Result:
     say(f"the API is back, the server still off; the rest is through, {_books(queue_directory).waiting} entries wait")
     leaks = _files_with_password(queue_directory)
 
-    _wait_for_hold(queue_directory)
     server.turn_on()
     say("the server is on again; python -m readme_metrics.flush --force says:")
     print(indent(_flush(), " " * 11))
@@ -106,24 +103,11 @@ def _story(stack: ExitStack) -> Result:
     )
 
 
-def _report(queue_directory: Path) -> Report:
+def _books(queue_directory: Path) -> Books:
     """Count the rows, beside the API if it runs."""
     file = queue_directory / queue_file_name(os.environ["README_METRICS_SERVER"], API_KEY)
     with closing(open_queue(file, max_bytes=512 * MIB)) as entries:
-        return entries.report()
-
-
-def _books(queue_directory: Path) -> Books:
-    return _report(queue_directory).books
-
-
-def _wait_for_hold(queue_directory: Path) -> None:
-    """Until the API has given up for now: attempts under way would fail after the server is on, and begin a hold."""
-    gives_up_at = time.monotonic() + HOLD_WITHIN_S
-    while _report(queue_directory).hold is None:
-        if time.monotonic() > gives_up_at:
-            raise DemoFailed(f"The server is off, but no hold began within {HOLD_WITHIN_S:.0f} s.")
-        time.sleep(POLL_S)
+        return entries.report().books
 
 
 def _flush() -> str:
