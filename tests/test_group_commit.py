@@ -27,10 +27,12 @@ class Store:
         self.transactions: list[list[bytes]] = []
         self.writers: list[int] = []
         self.fails_on = b""
+        self.begun = 0
         self.began = threading.Event()
         self.goes_on = threading.Event()
 
     def write(self, entries: Sequence[bytes]) -> None:
+        self.begun += 1
         self.began.set()
         assert self.goes_on.wait(10)
         self.writers.append(threading.get_ident())
@@ -137,8 +139,7 @@ def test_a_turn_whose_thread_was_ended_is_taken_by_whoever_waits(store: Store) -
     group = GroupCommit(store.write, patience_s=0.05)
     group._is_writing = True
     ended = [_Waiting(b"%d" % number) for number in range(MOST_TOGETHER)]
-    ended[0].leads = True
-    ended[0].woken.release()
+    ended[0].wake()
     group._waiting.extend(ended)
 
     group.put(b"next")
@@ -151,27 +152,42 @@ def test_a_turn_whose_thread_was_ended_is_taken_by_whoever_waits(store: Store) -
 
 
 def test_nobody_takes_over_what_another_has_in_hand(store: Store, threads: ThreadPoolExecutor) -> None:
-    refused = threading.Event()
+    looked = threading.Event()
 
     class Watched(GroupCommit):
-        def _takes_over(self, mine: _Waiting) -> bool:
-            takes_over = super()._takes_over(mine)
-            if not takes_over:
-                refused.set()
-            return takes_over
+        def _take(self, together: list[_Waiting], mine: _Waiting | None) -> None:
+            super()._take(together, mine)
+            if mine and not together:
+                looked.set()
 
     group = Watched(store.write, patience_s=0.01)
     waiting = [_Waiting(b"a"), _Waiting(b"b")]
     group._waiting.extend(waiting)
-    writer = threads.submit(group._write_waiting)
+    writer = threads.submit(group._write_together, None)
     assert store.began.wait(10)
-    other = threads.submit(group._wait, waiting[1])
-    assert refused.wait(10)
+    others = [threads.submit(group._wait, each) for each in waiting]
+    assert looked.wait(10)
     store.goes_on.set()
-    writer.result(10)
-    other.result(10)
+    for each in (writer, *others):
+        each.result(10)
 
     assert [[b"a", b"b"]] == store.transactions
+
+
+def test_writers_that_the_disk_holds_up_longer_than_others_are_patient_write_nothing_twice(
+    store: Store, threads: ThreadPoolExecutor
+) -> None:
+    group = GroupCommit(store.write, patience_s=0.01)
+    entries = [b"%d" % number for number in range(MOST_TOGETHER + 5)]
+    done = [threads.submit(group.put, entry) for entry in entries]
+    while store.begun < 3:
+        pass
+    store.goes_on.set()
+    for each in done:
+        each.result(10)
+
+    assert sorted(entries) == sorted(chain.from_iterable(store.transactions))
+    assert not group._is_writing
 
 
 def test_under_failures_at_random_each_put_is_stored_once_or_raises(threads: ThreadPoolExecutor) -> None:

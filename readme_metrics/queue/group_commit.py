@@ -23,17 +23,22 @@ PATIENCE_S: Final = 1.0
 
 
 class _Waiting:
-    """An entry whose thread sleeps until it is ``woken``."""
+    """An entry whose thread sleeps until it is ``woken``: settled, or because it is its turn to write."""
 
-    __slots__ = ("entry", "leads", "stored", "woken")
+    __slots__ = ("entry", "settled", "stored", "woken")
 
     def __init__(self, entry: bytes) -> None:
         self.entry = entry
+        self.settled = False
+        """Somebody has tried to write it."""
         self.stored = False
-        self.leads = False
-        """It is this one's turn to write, for all who wait."""
         self.woken = threading.Lock()
         self.woken.acquire()
+
+    def wake(self) -> None:
+        """Under ``_arriving``: two may want to."""
+        if self.woken.locked():
+            self.woken.release()
 
 
 class GroupCommit:
@@ -62,43 +67,44 @@ class GroupCommit:
             with self._arriving:
                 self._is_writing = others_wait = bool(self._waiting)
             if others_wait:
-                self._write_waiting()
+                self._write_together(None)
 
     def _wait(self, mine: _Waiting) -> None:
-        while not mine.woken.acquire(timeout=self._patience_s) and not self._takes_over(mine):
-            pass
-        if mine.leads:
-            self._write_waiting()
+        while not mine.settled:
+            mine.woken.acquire(timeout=self._patience_s)
+            if not mine.settled:
+                self._write_together(mine)
         if not mine.stored:  # not together with others: whose fault that was shows alone
             self._write((mine.entry,))
 
-    def _takes_over(self, mine: _Waiting) -> bool:
-        """Not while another thread has it in hand, which wakes us whatever comes of it."""
-        with self._arriving:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-                self._waiting.appendleft(mine)
-                mine.leads = True
-            return mine.leads
-
-    def _write_waiting(self) -> None:
-        """Write what waits, once, and leave the next turn to the next who waits, if any."""
-        with self._arriving:
-            together = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+    def _write_together(self, mine: _Waiting | None) -> None:
+        """Write ours, unless another has it in hand, with others that wait; then it is the turn of the next."""
+        together: list[_Waiting] = []
         try:
-            with suppress(sqlite3.Error):
-                self._write([each.entry for each in together])
-                for each in together:
-                    each.stored = True
+            self._take(together, mine)
+            if together:
+                with suppress(sqlite3.Error):
+                    self._write([each.entry for each in together])
+                    for each in together:
+                        each.stored = True
         finally:
-            self._pass_on()
-            for each in together:
-                if not each.leads:
-                    each.woken.release()
+            self._settle(together)
 
-    def _pass_on(self) -> None:
+    def _take(self, together: list[_Waiting], mine: _Waiting | None) -> None:
         with self._arriving:
+            if mine:
+                if mine not in self._waiting:
+                    return
+                self._waiting.remove(mine)
+                together.append(mine)
+            while self._waiting and len(together) < MOST_TOGETHER:
+                together.append(self._waiting.popleft())
+
+    def _settle(self, together: list[_Waiting]) -> None:
+        with self._arriving:
+            for each in together:
+                each.settled = True
+                each.wake()
             self._is_writing = bool(self._waiting)
             if self._is_writing:
-                self._waiting[0].leads = True
-                self._waiting[0].woken.release()
+                self._waiting[0].wake()
