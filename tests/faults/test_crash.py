@@ -45,9 +45,14 @@ class Killer:
         self._app.kill(self._chance.choice(self._app.workers()))
 
     def _drainer(self) -> None:
-        self._app.kill(self._bench.wait_for_a_drainer())
+        drainer = self._bench.wait_for_a_drainer()
+        if drainer == self._app.pid:
+            self._master()
+        else:
+            self._app.kill(drainer)
 
     def _master(self) -> None:
+        """Under --preload it may be the drainer; its workers leave without it."""
         self._app.kill(self._app.pid)
         self._app.end()
         self._app.start()
