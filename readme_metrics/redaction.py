@@ -67,7 +67,7 @@ class Redaction:
 
     def header(self, name: str, value: str) -> str | None:
         """The value of a header field as it leaves, its name in lower case; None: the field is dropped."""
-        if not self.header_leaves(name):
+        if self.active and not self.header_leaves(name):
             return self.take(len(value))
         if name in MASKED_HEADERS:
             return mask(value)
