@@ -7,8 +7,9 @@ The plain ``SQLiteQueue`` and not its ack queue: with two processes on one file 
 entry in two transactions that grow with every acked row kept. Here one process drains, and what it claimed is in its
 memory: ``Claims``.
 
-Two connections: ``_putter`` for puts, under ``tran_lock``; ``_getter`` for everything else, under ``action_lock``.
-Both belong to the process that opened them: see ``forks``. Errors are SQLite's; ``durable`` knows what they mean.
+Two connections: ``_putter`` for puts, under ``tran_lock``, by threads together; ``_getter`` for everything else, under
+``action_lock``. Both belong to the process that opened them: see ``forks``. Errors are SQLite's; ``durable`` knows what
+they mean.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class QueueFile(SQLiteQueue):
         return connection
 
     def put(self, item: bytes, block: bool = True) -> int:  # noqa: ARG002, FBT001, FBT002 - the library's signature
-        """Insert in a transaction of its own, or together with what other threads put meanwhile; 1."""
+        """Insert, in a transaction of its own or with what other threads put meanwhile; how many: 1."""
         self._group_commit.put(item)
         return 1
 
