@@ -48,7 +48,7 @@ def figure_4(size: Size) -> Iterator[Row]:
 def run(python: str, mode: str, size: Size, *, alone: bool = False) -> dict[str, Any]:
     """Run the program in a process of its own; ``alone``: only what needs no answer of the server."""
     program = Path(__file__).with_name("added.py")
-    counts = {"slices": size.of(400, 20), "paced-requests": size.of(2000, 50), "rounds": size.of(12, 3)}
+    counts = {"slices": size.of(400, 20), "paced-requests": size.of(5000, 50), "rounds": size.of(12, 3)}
     if alone:
         counts |= {"paced-requests": size.of(500, 20), "rounds": 0}
     command = [python, str(program), *(f"--{name}={count}" for name, count in counts.items())]
