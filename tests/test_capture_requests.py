@@ -232,6 +232,38 @@ def test_forms_and_files_reach_the_view_and_the_log(app: flask.Flask, recorder: 
     assert b"\x00\xff" * 40_000 in recorder.only.request_body.data
 
 
+@pytest.mark.parametrize(
+    ("method", "announced"),
+    [("GET", {"CONTENT_LENGTH": "3"}), ("GET", {"HTTP_TRANSFER_ENCODING": "chunked"}), ("POST", {})],
+)
+def test_a_body_is_looked_for_wherever_there_may_be_one(
+    app: flask.Flask, recorder: ListRecorder, method: str, announced: dict[str, str]
+) -> None:
+    @app.route("/body", methods=["GET", "POST"])
+    def body() -> bytes:
+        return flask.request.environ["wsgi.input"].read()  # type: ignore[no-any-return]  # bytes
+
+    environ = EnvironBuilder("/body", method=method).get_environ()
+    environ.pop("CONTENT_LENGTH", None)
+    run_wsgi_app(app, environ | announced | {"wsgi.input": io.BytesIO(b"tea")})
+
+    assert Body(b"tea", 3) == recorder.only.request_body
+
+
+@pytest.mark.parametrize("announced", [{}, {"CONTENT_LENGTH": ""}, {"CONTENT_LENGTH": "0"}])
+def test_a_get_that_announces_no_body_keeps_the_stream_that_the_server_made(
+    app: flask.Flask, recorder: ListRecorder, announced: dict[str, str]
+) -> None:
+    stream = io.BytesIO()
+    app.add_url_rule("/body", view_func=lambda: str(flask.request.environ["wsgi.input"] is stream))
+    environ = EnvironBuilder("/body").get_environ()
+    environ.pop("CONTENT_LENGTH", None)
+    body, _, _ = run_wsgi_app(app, environ | announced | {"wsgi.input": stream})
+
+    assert b"True" == b"".join(body)
+    assert NO_BODY == recorder.only.request_body
+
+
 def test_a_body_that_is_rewound_and_read_again_counts_once(app: flask.Flask) -> None:
     inner = app.wsgi_app
 

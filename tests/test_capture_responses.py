@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from readme_metrics.exchange import Exchange, Group
+
 
 @pytest.fixture
 def app() -> flask.Flask:
@@ -532,3 +534,49 @@ def test_the_view_may_read_the_request_while_it_streams_the_answer(app: flask.Fl
     assert b"0123456789" == app.test_client().post("/echo", data=b"0123456789").data
     assert Body(b"0123456789", 10) == recorder.only.request_body
     assert Body(b"0123456789", 10) == recorder.only.response_body
+
+
+class Broken(ListRecorder):
+    """A recorder with a bug."""
+
+    def record(self, exchange: Exchange, group: Group) -> None:
+        super().record(exchange, group)
+        raise RuntimeError("a bug of ours")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        lambda: flask.Response("abcdef"),
+        lambda: flask.Response(iter(["abc", "def"])),
+        lambda: flask.Response(iter(["abc", "def"]), headers={"Content-Length": "6"}),
+    ],
+)
+def test_a_fault_of_ours_while_an_answer_goes_out_does_not_show(
+    app: flask.Flask, response: Callable[[], flask.Response]
+) -> None:
+    broken = log(app, Broken())
+    app.add_url_rule("/", view_func=response)
+    server = Server(app)
+
+    assert b"abcdef" == b"".join(server.chunks())
+    server.close()
+    assert 1 == len(broken.exchanges)
+
+
+def test_a_fault_of_ours_when_a_stream_is_left_does_not_show(app: flask.Flask) -> None:
+    broken = log(app, Broken())
+    app.add_url_rule("/", view_func=lambda: flask.Response(iter(["abc", "def"])))
+    server = Server(app)
+    next(server.chunks())
+    server.close()
+
+    assert 1 == len(broken.exchanges)
+
+
+def test_a_fault_of_ours_while_an_exception_goes_out_does_not_take_its_place(app: flask.Flask) -> None:
+    broken = log_of(app, lambda *_: fails(), recorder=Broken())
+    with pytest.raises(ZeroDivisionError):
+        Server(app)
+
+    assert 1 == len(broken.exchanges)
