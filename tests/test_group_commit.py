@@ -27,6 +27,7 @@ class Store:
         self.transactions: list[list[bytes]] = []
         self.writers: list[int] = []
         self.fails_on = b""
+        self.error: Exception = sqlite3.OperationalError("database or disk is full")
         self.begun = 0
         self.began = threading.Event()
         self.goes_on = threading.Event()
@@ -37,7 +38,7 @@ class Store:
         assert self.goes_on.wait(10)
         self.writers.append(threading.get_ident())
         if self.fails_on in entries:
-            raise sqlite3.OperationalError("database or disk is full")
+            raise self.error
         self.transactions.append(list(entries))
 
 
@@ -109,14 +110,15 @@ def test_nobody_is_asked_to_wait_for_a_writer_that_has_gone(store: Store, thread
     assert [[b"first"], [b"a", b"b"], [b"later"]] == store.transactions
 
 
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("full"), MemoryError("full"), OverflowError("full")])
 def test_what_fails_together_is_tried_alone_and_only_the_guilty_hears_of_it(
-    store: Store, threads: ThreadPoolExecutor
+    store: Store, threads: ThreadPoolExecutor, error: Exception
 ) -> None:
-    store.fails_on = b"bad"
+    store.fails_on, store.error = b"bad", error
     done = put_behind_a_writer(GroupCommit(store.write, patience_s=PATIENCE_S), store, threads, b"a", b"bad", b"c")
     store.goes_on.set()
 
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(type(error), match="full"):
         done[2].result(10)
     assert [None, None, None] == [done[number].result(10) for number in (0, 1, 3)]
     assert [[b"a"], [b"c"], [b"first"]] == sorted(store.transactions)

@@ -21,6 +21,9 @@ MOST_TOGETHER: Final = 8
 PATIENCE_S: Final = 1.0
 """After which whoever waits for a turn takes it: the thread that had it may have been ended in the middle of it."""
 
+_FAILURES: Final = (sqlite3.Error, MemoryError, OverflowError)
+"""Of an execute; the last two are of entries too large, alone or together."""
+
 
 class _Waiting:
     """An entry whose thread sleeps until it is ``woken``: settled, or because it is its turn to write."""
@@ -83,7 +86,7 @@ class GroupCommit:
         try:
             self._take(together, mine)
             if together:
-                with suppress(sqlite3.Error):
+                with suppress(*_FAILURES):
                     self._write([each.entry for each in together])
                     for each in together:
                         each.stored = True

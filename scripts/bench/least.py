@@ -11,7 +11,6 @@ import queue
 import sqlite3
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,10 +68,13 @@ class _Least:
                 self._full.put(None)
 
     def _inserted(self) -> bool:
-        with suppress(sqlite3.OperationalError):
+        try:
             self._connection.execute("INSERT INTO entries (data, at) VALUES (?, ?)", (ENTRY, time.time()))
-            return True
-        return False
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            return False
+        return True
 
     def _post(self) -> None:
         session, url = requests.Session(), os.environ["README_METRICS_SERVER"] + "/v1/request"
