@@ -45,14 +45,16 @@ class Line:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until = self._latest = self._timeout_s = 0.0
+        self._meanwhile: Callable[[], None] | None = None
         self._looked_up: Future[list[str]] | None = None
         self.sock: socket.socket | None = None
         """The open socket, for a forked child to let go of."""
         self.forget()
 
-    def begin(self, timeout_s: float) -> None:
-        """Start the clock of one POST."""
+    def begin(self, timeout_s: float, meanwhile: Callable[[], None] | None = None) -> None:
+        """Start the clock of one POST; ``meanwhile`` is called when all is sent, before the answer is waited for."""
         self._timeout_s = timeout_s
+        self._meanwhile = meanwhile
         self._latest = self._clock() + timeout_s + SLACK_S
         self.allow(timeout_s)
         self.forget()
@@ -89,8 +91,10 @@ class Line:
         self._until = self._latest
 
     def sent(self) -> None:
-        """All is sent: the time-out counts anew."""
+        """All is sent: the time-out counts anew, from when we begin to wait."""
         self.sent_whole = True
+        if self._meanwhile is not None:
+            self._meanwhile()
         self.allow(self._timeout_s)
 
     @property
@@ -300,12 +304,18 @@ class DeadlineAdapter(HTTPAdapter):
     def __init__(self, line: Line) -> None:
         self._line = line
         self._pool: Any = None
+        self._target: str | None = None
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # requests' own
         """Find the pool, once: requests would work out its key for each POST."""
         self._pool = self._pool or super().get_connection_with_tls_context(*args, **kwargs)
         return self._pool
+
+    def request_url(self, *args: Any, **kwargs: Any) -> str:  # requests' own
+        """Find what follows POST, once: requests would cut the address up for each."""
+        self._target = self._target or super().request_url(*args, **kwargs)
+        return self._target
 
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
         """What is read of it here, and by a session; requests would also read its cookies and guess its encoding."""

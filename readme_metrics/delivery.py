@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attem
 from tenacity.nap import sleep_using_event
 from tenacity.wait import wait_exponential, wait_random
 
-from readme_metrics.sender import Sender
+from readme_metrics.sender import Body, Sender
 from readme_metrics.verdict import Kind, Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -56,12 +56,22 @@ class Delivery:
         self._senders = _Senders(partial(Sender, server, api_key, now=now))
         self._closed = False
 
-    def send(self, entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
-        """POST the entries as one JSON array; every attempt ends within the time-out and 2 s more."""
-        body = b"[" + b",".join(entries) + b"]"
+    def send(
+        self,
+        entries: Sequence[bytes],
+        *,
+        max_attempts: int = 3,
+        timeout_s: float | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Outcome:
+        """POST the entries as one JSON array; every attempt ends within the time-out and 2 s more.
+
+        ``meanwhile`` is called by this thread while the server has the first attempt.
+        """
+        body = Body(entries)
         time_out_s = self._timeout_s if timeout_s is None else max(timeout_s, SHORTEST_TIMEOUT_S)
         window_ends = self._clock() + RETRY_WINDOW_S
-        first = self._post(body, time_out_s)
+        first = self._post(body, time_out_s, meanwhile)
         if max_attempts == 1 or not _worth_a_retry(first, window_ends - self._clock()):
             return Outcome(first, 1)  # nearly every one
         verdicts: list[Verdict] = []
@@ -92,11 +102,11 @@ class Delivery:
             retry_error_callback=_verdict_of,
         )
 
-    def _post(self, body: bytes, timeout_s: float) -> Verdict:
+    def _post(self, body: Body, timeout_s: float, meanwhile: Callable[[], None] | None = None) -> Verdict:
         senders = self._senders = self._senders.of_this_process()
         sender = senders.take()
         try:
-            return sender.post(body, timeout_s)
+            return sender.post(body, timeout_s, meanwhile)
         finally:
             senders.put_back(sender)
             if self._closed:

@@ -5,11 +5,12 @@ Minutes to days are the hold's, a row in the queue's file that every worker, res
 rejected batch is divided, nothing else is in flight.
 
 Four batches at most are on their way or not deleted yet: sent by as many threads, or where the server answers at once
-by this one, one after the other, and then deleted together.
+by this one, one after the other, and then deleted together. While it has one the next is claimed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -119,7 +120,8 @@ class Drain:
     def _begin(self) -> None:
         """All that belongs to one process."""
         self._one_at_a_time = threading.Lock()
-        self._flight = InFlight(self._send)
+        self._flight = InFlight(self._send, self._look_ahead)
+        self._still_to_claim = 0
         self._unsettled: list[Batch] = []
 
     def due_in_s(self) -> float | None:
@@ -160,12 +162,13 @@ class Drain:
     def _run(self, leave: _Leave) -> Ending:
         while True:
             hold = self._queue.hold()
+            limits = self._limits(hold, leave)
             ending = self._reason_to_end(hold, leave)
             if ending is None:
-                self._launch(hold, leave)
+                self._launch(hold, limits, leave)
             if not self._flight:
                 return ending or Ending.DONE
-            self._settle(hold, leave)
+            self._settle(hold, limits, leave)
 
     def _reason_to_end(self, hold: Hold | None, leave: _Leave) -> Ending | None:
         if hold is not None and hold.until > self._now():
@@ -183,15 +186,30 @@ class Drain:
         self._queue.tend()
         return in_office
 
-    def _launch(self, hold: Hold | None, leave: _Leave) -> None:
-        """Claim and send until as much is in flight as may be; after a hold, one batch alone."""
-        room = (WIDTH if leave.patient and hold is None else 1) - len(self._flight)
-        for _ in range(room if leave.everything else self._batches_due(room)):
-            batch = self._queue.claim(self._batch_length, MAX_BATCH_BYTES)
-            if batch is None:
-                return
+    def _launch(self, hold: Hold | None, limits: Limits, leave: _Leave) -> None:
+        """Claim and send until as much is in flight as may be; after a hold, one batch alone.
+
+        What this thread sends itself is claimed one by one, the next while the server has the last: one ahead.
+        """
+        width = WIDTH + limits.inline if leave.patient and hold is None else 1
+        room = width - len(self._flight)
+        self._still_to_claim = room if leave.everything else self._batches_due(room)
+        self._limits_ahead = limits
+        while self._still_to_claim and not (limits.inline and self._flight.ready):
+            self._launch_next()
+
+    def _launch_next(self) -> None:
+        batch = self._queue.claim(self._batch_length, MAX_BATCH_BYTES)
+        self._still_to_claim = self._still_to_claim - 1 if batch is not None else 0
+        if batch is not None:
             self._unsettled.append(batch)
-            self._flight.launch(batch, self._limits(hold, leave))
+            self._flight.launch(batch, self._limits_ahead)
+
+    def _look_ahead(self) -> None:
+        """Claim the next batch. What stands against it is said by the claim that then waits for it, and no answer."""
+        with contextlib.suppress(Exception):
+            if self._still_to_claim and not self._flight.ready:
+                self._launch_next()
 
     def _batches_due(self, at_most: int) -> int:
         """How many must be sent now."""
@@ -210,9 +228,8 @@ class Drain:
             self._in_office()
         return sent
 
-    def _settle(self, hold: Hold | None, leave: _Leave) -> None:
+    def _settle(self, hold: Hold | None, limits: Limits, leave: _Leave) -> None:
         """Act on what came back; at trouble, first wait until nothing else is in flight."""
-        limits = self._limits(hold, leave)
         delivered: list[Sent] = []
         troubled: list[Sent] = []
         try:
@@ -222,7 +239,7 @@ class Drain:
                 (delivered if sent.outcome.verdict.kind is Kind.DELIVERED else troubled).append(sent)
                 if troubled or self._stop.is_set():
                     self._recall()
-                if not troubled and not self._flight.ready:
+                if not troubled and (len(self._unsettled) > WIDTH or not self._flight.ready):
                     break
         finally:  # whatever broke it off, what was delivered is not sent again
             self._book(delivered, hold)
@@ -231,6 +248,8 @@ class Drain:
             self._unsettled.clear()
 
     def _recall(self) -> None:
+        """Claim no more, and give back what nobody has begun to send."""
+        self._still_to_claim = 0
         for batch in self._flight.recall():
             self._queue.release(batch)
             self._unsettled.remove(batch)

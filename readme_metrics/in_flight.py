@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from readme_metrics.queue.contract import Batch
     from readme_metrics.verdict import Outcome
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 class Send(Protocol):
     """What is needed of ``Delivery``."""
 
-    def __call__(self, entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+    def __call__(
+        self,
+        entries: Sequence[bytes],
+        *,
+        max_attempts: int = 3,
+        timeout_s: float | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Outcome:
         """POST the entries; see ``Delivery.send``."""
 
 
@@ -49,10 +56,14 @@ class _Job(NamedTuple):
 
 
 class InFlight:
-    """Used by one thread at a time, in one process; a forked child makes its own."""
+    """Used by one thread at a time, in one process; a forked child makes its own.
 
-    def __init__(self, send: Send) -> None:
+    ``meanwhile`` is called by that thread while the server has what it sends inline.
+    """
+
+    def __init__(self, send: Send, meanwhile: Callable[[], None]) -> None:
         self._send = send
+        self._meanwhile = meanwhile
         self._inline: list[_Job] = []
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Sent | BaseException] = queue.SimpleQueue()
@@ -86,7 +97,11 @@ class InFlight:
     def next(self, timeout_s: float) -> Sent | None:
         """Wait for the next that is done; None: not yet. Raises what ``send`` raised."""
         try:
-            sent = self._attempted(self._inline.pop(0)) if self._inline else self._results.get(timeout=timeout_s)
+            sent = (
+                self._attempted(self._inline.pop(0), self._meanwhile)
+                if self._inline and self._results.empty()
+                else self._results.get(timeout=timeout_s)
+            )
         except queue.Empty:
             return None
         self._count -= 1
@@ -100,11 +115,13 @@ class InFlight:
             self._results.get()
             self._count -= 1
 
-    def _attempted(self, job: _Job) -> Sent | BaseException:
+    def _attempted(self, job: _Job, meanwhile: Callable[[], None] | None = None) -> Sent | BaseException:
         began = time.monotonic()
-        limits = job.limits
+        entries, limits = job.batch.entries, job.limits
         try:
-            outcome = self._send(job.batch.entries, max_attempts=limits.max_attempts, timeout_s=limits.timeout_s)
+            outcome = self._send(
+                entries, max_attempts=limits.max_attempts, timeout_s=limits.timeout_s, meanwhile=meanwhile
+            )
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for it
             return error
         return Sent(job.batch, outcome, time.monotonic() - began)

@@ -20,7 +20,7 @@ from readme_metrics.deadline import DeadlineAdapter, Line
 from readme_metrics.verdict import NoAnswer, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from requests.sessions import _Settings  # in the types only
     from urllib3 import BaseHTTPResponse
@@ -31,8 +31,27 @@ ANSWER_BODY_S: Final = 1.0
 """How long an answer's body is waited for once its status is known."""
 DETAIL_CHARACTERS: Final = 200
 """What a reason takes of an error's own words."""
+PIECE_ENTRIES: Final = 16
+"""How many entries are joined at once: about 40 KB, which need no fresh memory each time."""
 ADDRESS_ERRORS: Final = (InvalidURL, InvalidSchema, MissingSchema, LocationParseError)
 """The server's address, or a proxy's, cannot be used: waiting does not mend it."""
+
+
+class Body:
+    """Entries as one JSON array, joined piece by piece: a batch is in memory once, and a piece stays in the cache."""
+
+    def __init__(self, entries: Sequence[bytes]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        """Bytes of the whole."""
+        return sum(map(len, self._entries)) + len(self._entries) + 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        ends = len(self._entries) - PIECE_ENTRIES
+        for start in range(0, len(self._entries), PIECE_ENTRIES):
+            piece = b",".join(self._entries[start : start + PIECE_ENTRIES])
+            yield (b"," if start else b"[") + piece + (b"]" if start >= ends else b"")
 
 
 class Sender:
@@ -47,9 +66,12 @@ class Sender:
         self._adapter = DeadlineAdapter(self.line)
         self._prepared: tuple[requests.PreparedRequest, _Settings] | None = None
 
-    def post(self, body: bytes, timeout_s: float) -> Verdict:
-        """Make one attempt; every failure of the network or the server is a verdict."""
-        self.line.begin(timeout_s)
+    def post(self, body: Body, timeout_s: float, meanwhile: Callable[[], None] | None = None) -> Verdict:
+        """Make one attempt; every failure of the network or the server is a verdict.
+
+        ``meanwhile`` is called while the server has it.
+        """
+        self.line.begin(timeout_s, meanwhile)
         try:
             answer = self._send(body, timeout_s)
         except (OSError, HTTPError) as error:  # those of requests are OSErrors; it lets some of urllib3's pass
@@ -60,10 +82,10 @@ class Sender:
         """Close the connection."""
         self.line.close()
 
-    def _send(self, body: bytes, timeout_s: float) -> requests.Response:
+    def _send(self, body: Body, timeout_s: float) -> requests.Response:
         """Straight to the adapter: a session would read the body of a redirect to its end, without bound."""
         self._prepared = request, settings = self._prepared or self._prepare()
-        request.body = body
+        request.body = body  # type: ignore[assignment]  # urllib3 takes what it can iterate over
         request.headers["Content-Length"] = str(len(body))
         send = partial(self._adapter.send, request, timeout=timeout_s, **settings)  # type: ignore[arg-type]  # verify is set
         try:

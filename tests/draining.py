@@ -36,11 +36,20 @@ class Bench:
         self.drain = Drain(self.queue, self.send, now=lambda: self.time, clock=lambda: self.time, **settings)
         self._posting = threading.Lock()
 
-    def send(self, entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+    def send(
+        self,
+        entries: Sequence[bytes],
+        *,
+        max_attempts: int = 3,
+        timeout_s: float | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Outcome:
         names = [json.loads(entry) for entry in entries]
         with self._posting:
             self.posts.append(names)
             self.limits.append((max_attempts, timeout_s))
+            if meanwhile is not None:
+                meanwhile()
             return Outcome(self.judge(names), 1)
 
     def put(self, count: int, prefix: str = "e") -> list[str]:

@@ -40,7 +40,7 @@ def test_the_drainer_keeps_its_office_while_a_server_takes_its_time(monkeypatch:
     queue = OfficeBook()
     queue.put(b"1")
 
-    def send(entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+    def send(entries: Sequence[bytes], **_: object) -> Outcome:
         assert queue.tended.wait(10)  # tended while this POST hangs
         return Outcome(DELIVERED, 1)
 
@@ -55,7 +55,7 @@ def test_a_drainer_that_lost_its_office_stops_and_books_what_was_in_flight(monke
     for number in range(9):
         queue.put(b"%d" % number)
 
-    def send(entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+    def send(entries: Sequence[bytes], **_: object) -> Outcome:
         queue.holds = False
         return Outcome(DELIVERED, 1)
 
@@ -76,7 +76,7 @@ def test_batches_of_a_file_that_was_replaced_may_have_the_ids_of_the_new_one(mon
     for number in range(4):
         queue.put(b"%d" % number)
 
-    def send(entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+    def send(entries: Sequence[bytes], **_: object) -> Outcome:
         return Outcome(DELIVERED, 1)
 
     one = Drain(queue, send, batch_length=1, flush_interval_s=60, timeout_s=3, stop=threading.Event())
@@ -93,7 +93,7 @@ def test_a_person_who_breaks_off_does_not_wait_for_what_is_in_flight() -> None:
     queue = Impatient()
     queue.put(b"1")
 
-    def send(entries: Sequence[bytes], *, max_attempts: int = 3, timeout_s: float | None = None) -> Outcome:
+    def send(entries: Sequence[bytes], **_: object) -> Outcome:
         assert leave.wait(30)
         return Outcome(DELIVERED, 1)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from readme_metrics import drain
 from readme_metrics.drain import Ending
-from tests.draining import DELIVERED, LATER, Bench
+from readme_metrics.errors import QueueError
+from readme_metrics.in_flight import InFlight, Limits
+from readme_metrics.queue.contract import Batch
+from tests.draining import DELIVERED, LATER, REJECTED, Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from readme_metrics.queue.contract import Batch
     from readme_metrics.verdict import Verdict
 
 
@@ -56,6 +59,104 @@ def test_a_quick_server_is_sent_to_by_the_thread_that_drains_and_four_batches_ar
     assert {threading.current_thread().name} == senders
     assert names == bench.sent()
     assert [4, 2] == booked
+
+
+@pytest.mark.usefixtures("all_is_quick")
+def test_while_the_server_has_a_batch_the_next_is_claimed() -> None:
+    happened: list[str] = []
+
+    def judge(_: list[str]) -> Verdict:
+        happened.append("answered")
+        return DELIVERED
+
+    bench = quick_bench(judge)
+    claim = bench.queue.claim
+
+    def noted(limit: int, max_bytes: int) -> Batch | None:
+        happened.append("claimed")
+        return claim(limit, max_bytes)
+
+    bench.queue.claim = noted  # type: ignore[method-assign]  # to note
+    names = bench.put(30)
+    assert bench.run() is Ending.DONE
+    assert names == bench.sent()
+    assert ["claimed", *["claimed", "answered"] * 3] == happened[:7]
+
+
+@pytest.mark.usefixtures("all_is_quick")
+@pytest.mark.parametrize("known", [True, False])
+def test_no_more_than_four_batches_are_sent_and_not_booked(known: bool) -> None:
+    sent: list[int] = []
+    unbooked: list[int] = []
+
+    def judge(names: list[str]) -> Verdict:
+        sent.append(len(names))
+        unbooked.append(sum(sent) - (bench.queue.report().books.delivered - known))
+        return DELIVERED
+
+    bench = quick_bench(judge) if known else Bench(judge)  # not known: the first four are sent by threads
+    names = bench.put(200)
+    assert bench.run() is Ending.DONE
+    assert sorted(names) == sorted(bench.sent())
+    assert max(unbooked) <= 40
+
+
+def test_what_a_thread_brought_back_comes_before_what_this_thread_would_send() -> None:
+    flight = InFlight(Bench().send, lambda: None)
+    flight.launch(Batch((1,), (b'"1"',)), Limits(1, 3.0, inline=False))
+    while not flight.ready:
+        time.sleep(0.001)
+    flight.launch(Batch((2,), (b'"2"',)), Limits(1, 3.0, inline=True))
+    assert [(1,), (2,)] == [sent and sent.batch.ids for sent in (flight.next(10), flight.next(10))]
+    assert not flight
+
+
+@pytest.mark.usefixtures("all_is_quick")
+def test_what_is_not_due_is_not_claimed_ahead() -> None:
+    bench = quick_bench()
+    names = bench.put(25)
+    assert bench.run(everything=False) is Ending.DONE
+    assert [names[:10], names[10:20]] == bench.posts
+    bench.put(5, "late")
+    assert bench.run(everything=False) is Ending.DONE
+    assert [*names[20:], *(f"late{number}" for number in range(5))] == bench.posts[2]
+
+
+@pytest.mark.usefixtures("all_is_quick")
+@pytest.mark.parametrize("error", [QueueError("the disk is busy"), OSError("the disk is busy")])
+def test_a_claim_ahead_that_fails_takes_nothing_from_the_batch_that_the_server_has(error: Exception) -> None:
+    bench = quick_bench()
+    claim = bench.queue.claim
+    outcomes: list[Exception | None] = [None, error, None]
+
+    def troubled(limit: int, max_bytes: int) -> Batch | None:
+        trouble = outcomes.pop(0) if outcomes else None
+        if trouble is not None:
+            raise trouble
+        return claim(limit, max_bytes)
+
+    bench.queue.claim = troubled  # type: ignore[method-assign]  # that fails once
+    names = bench.put(30)
+    assert bench.run() is Ending.DONE
+    assert names == bench.sent()
+    assert not outcomes
+
+
+@pytest.mark.usefixtures("all_is_quick")
+@pytest.mark.parametrize("guilty", ["e5", "e15", "e49"])
+def test_while_a_rejected_batch_is_divided_nothing_else_is_claimed(guilty: str) -> None:
+    bench = quick_bench(lambda names: REJECTED if guilty in names else DELIVERED)
+    names = bench.put(50)
+    assert bench.run() is Ending.DONE
+    posts = [post for post in bench.posts if guilty in post]
+    first = bench.posts.index(posts[0])
+    divided = bench.posts[first : bench.posts.index([guilty]) + 1]
+    assert all(set(post) <= set(posts[0]) for post in divided)
+    books = bench.queue.report().books
+    assert (1 + 49, 1, 0, True) == (books.delivered, books.dead, books.waiting, books.balanced)
+    assert sorted(name for name in names if name != guilty) == sorted(
+        name for post in bench.posts if guilty not in post for name in post
+    )
 
 
 @pytest.mark.usefixtures("all_is_quick")

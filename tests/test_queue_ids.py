@@ -66,6 +66,37 @@ def test_a_letter_requeued_into_an_emptied_queue_gets_an_id_of_its_own(path: Pat
     assert [4, 5, 6] == ids_of(path)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 2), (2, 0), (3, 1)])
+def test_batches_acked_in_any_order_delete_what_they_held_and_nothing_between(
+    path: Path, order: tuple[int, int]
+) -> None:
+    queue = sqlite_queue(path)
+    put_all(queue, entries(40))
+    batches = [queue.claim(10, MIB) for _ in range(4)]
+    acked = [batch for batch in map(batches.__getitem__, order) if batch is not None]
+    queue.ack(*acked)
+    books = queue.report().books
+    assert (20, 20, True) == (books.delivered, books.waiting, books.balanced)
+    queue.put(entry(40))
+    assert 41 == queue.report().books.accepted
+    queue.close()
+    gone = {id_ for batch in acked for id_ in batch.ids}
+    assert [id_ for id_ in range(1, 42) if id_ not in gone] == ids_of(path)
+
+
+def test_an_ack_deletes_nothing_that_was_put_into_a_gap_of_its_ids(path: Path) -> None:
+    queue = sqlite_queue(path)
+    put_all(queue, entries(9))
+    batch = queue.claim(9, MIB)
+    assert batch is not None
+    rows(path, "DELETE FROM queue_entries WHERE _id IN (4, 5, 9)")  # a person's
+    queue.put(entry(10))
+    queue.ack(batch)
+    assert 6 == queue.report().books.delivered
+    assert [entry(10)] == drained(queue)
+    queue.close()
+
+
 @pytest.mark.parametrize("count", range(1, MOST_TOGETHER + 1))
 def test_entries_put_together_get_the_next_ids_in_their_order(path: Path, count: int) -> None:
     queue = sqlite_queue(path)

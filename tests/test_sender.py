@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from readme_metrics import __version__
+from readme_metrics.sender import PIECE_ENTRIES
 from readme_metrics.verdict import Kind
-from tests.delivering import CERTIFICATE, ENTRIES, KEY, MOST_S, MakeDelivery, timed
+from tests.delivering import CERTIFICATE, ENTRIES, KEY, MOST_S, TIMEOUT_S, MakeDelivery, timed
 from tests.metrics_server import (
     Behaviour,
     Call,
@@ -48,6 +50,31 @@ def test_a_batch_goes_as_one_json_array_with_the_key_and_no_password(
     assert f"readme-metrics-python/{__version__}" == post.headers["user-agent"]
     assert "Basic " + base64.b64encode(f"{KEY}:".encode()).decode() == post.headers["authorization"]
     assert server.taken_ids == ["a", "b"]
+
+
+@pytest.mark.parametrize("count", [1, PIECE_ENTRIES, PIECE_ENTRIES + 1, 2 * PIECE_ENTRIES, 7 * PIECE_ENTRIES + 5])
+def test_a_batch_sent_piece_by_piece_is_one_array(server: MetricsServer, deliver: MakeDelivery, count: int) -> None:
+    entries = [b'{"_id":"%d"}' % number for number in range(count)]
+
+    assert deliver().send(entries).verdict.kind == Kind.DELIVERED
+
+    assert [b"[" + b",".join(entries) + b"]"] == [post.body for post in server.posts]
+    assert str(len(server.posts[0].body)) == server.posts[0].headers["content-length"]
+
+
+def test_while_the_server_has_it_something_else_is_done_which_takes_nothing_of_its_time(
+    server: MetricsServer, deliver: MakeDelivery
+) -> None:
+    posts: list[int] = []
+
+    def meanwhile() -> None:
+        time.sleep(TIMEOUT_S + 0.3)  # longer than the server may take
+        posts.append(len(server.posts))
+
+    outcome = deliver().send(ENTRIES, meanwhile=meanwhile)
+
+    assert (Kind.DELIVERED, 1) == (outcome.verdict.kind, outcome.attempts)
+    assert [1] == posts
 
 
 def test_a_server_below_a_path_is_kept(server: MetricsServer, deliver: MakeDelivery) -> None:
