@@ -5,7 +5,7 @@ Minutes to days are the hold's, a row in the queue's file that every worker, res
 rejected batch is divided, nothing else is in flight.
 
 Four batches at most are on their way or not deleted yet: sent by as many threads, or where the server answers at once
-by this one, one after the other, and then deleted together. While it has one the next is claimed.
+by this one, one after the other, and then deleted together; a person's flush claims the next while it has one.
 """
 
 from __future__ import annotations
@@ -189,13 +189,15 @@ class Drain:
     def _launch(self, hold: Hold | None, limits: Limits, leave: _Leave) -> None:
         """Claim and send until as much is in flight as may be; after a hold, one batch alone.
 
-        What this thread sends itself is claimed one by one, the next while the server has the last: one ahead.
+        Where everything goes, what this thread sends itself is claimed one by one, the next while the server has the
+        last. Else the requests of the app are better served by a pause then.
         """
-        width = WIDTH + limits.inline if leave.patient and hold is None else 1
-        room = width - len(self._flight)
+        width = WIDTH if leave.patient and hold is None else 1
+        one_ahead = leave.everything and limits.inline and width == WIDTH
+        room = width + one_ahead - len(self._flight)
         self._still_to_claim = room if leave.everything else self._batches_due(room)
         self._limits_ahead = limits
-        while self._still_to_claim and not (limits.inline and self._flight.ready):
+        while self._still_to_claim and not (one_ahead and self._flight.ready):
             self._launch_next()
 
     def _launch_next(self) -> None:
