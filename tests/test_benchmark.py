@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from bench.measure import Spread, ratios
 from bench.result import Row, exactly
 from bench.table import WIDTH, line, table_of
 
+from tests.commanding import wait_until
+from tests.metrics_server import MetricsServer
+
 ROOT = Path(__file__).parent.parent
+
+
+ASK: Final = """
+import sys
+from bench import least, web
+app = least.least_app() if sys.argv[1] == "least" else web.Sdk().app
+for _ in range(web.BATCH):
+    web.ask(app)
+sys.stdin.read()
+"""
 
 
 def a_row(value: float, *, at_least: bool = False, judged: bool = True) -> Row:
@@ -58,6 +74,39 @@ def test_the_benchmark_measures_prints_and_writes_what_is_asked_for(tmp_path: Pa
     assert [1, 5, 11] == [row["figure"] for row in rows]
     assert all(row["value"] > 0 for row in rows)
     assert "of 3 goals met" in done.stdout
+
+
+def first_entry(which: str, server: MetricsServer, directory: Path) -> Any:
+    """Of ten that the least log, or ours, made of the request that is measured."""
+    directory.mkdir(mode=0o700)
+    environment = os.environ | {
+        "README_METRICS_SERVER": server.url,
+        "README_METRICS_QUEUE_PATH": str(directory),
+        "PYTHONPATH": f"{ROOT / 'scripts'}{os.pathsep}{ROOT}",
+    }
+    with subprocess.Popen([sys.executable, "-c", ASK, which], env=environment, stdin=subprocess.PIPE) as process:
+        try:
+            wait_until(lambda: bool(server.taken_ids))
+        finally:
+            process.communicate(timeout=30)
+    return server.posts[0].entries[0]
+
+
+def values_by_path(value: Any, path: str = "") -> dict[str, Any]:
+    """Each value under the names that lead to it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    below = [values_by_path(part, f"{path}/{name}") for name, part in items]
+    return dict(chain.from_iterable(each.items() for each in below)) or {path: value}
+
+
+def test_the_least_log_says_of_the_request_that_is_measured_all_that_ours_says(tmp_path: Path) -> None:
+    said = []
+    for which in ("least", "logged"):
+        with MetricsServer() as server:
+            said.append(values_by_path(first_entry(which, server, tmp_path / which)))
+    differ = {path.rpartition("/")[2] for path in said[0] if said[0][path] != said[1].get(path)}
+    assert said[0].keys() == said[1].keys()
+    assert {"_id", "comment", "startedDateTime", "time", "wait", "value"} >= differ
 
 
 def test_a_figure_that_does_not_exist_is_refused() -> None:

@@ -1,6 +1,6 @@
 """Figure 7: requests a second under gunicorn, a bare app and a logged one in turn, on the same cores as their load.
 
-Beside ours also ``least``: what no durable log can do without, which tells how near to the goal one can come here.
+Beside ours also ``least``: a durable log written straight through, which tells how near to the goal one can come here.
 """
 
 from __future__ import annotations
