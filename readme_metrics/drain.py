@@ -166,6 +166,8 @@ class Drain:
             ending = self._reason_to_end(hold, leave)
             if ending is None:
                 self._launch(hold, limits, leave)
+            else:
+                self._recall()
             if not self._flight:
                 return ending or Ending.DONE
             self._settle(hold, limits, leave)

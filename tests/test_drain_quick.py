@@ -123,6 +123,24 @@ def test_what_is_not_due_is_not_claimed_ahead() -> None:
 
 
 @pytest.mark.usefixtures("all_is_quick")
+@pytest.mark.parametrize("why", ["time is up", "another process drains"])
+def test_what_is_claimed_ahead_is_given_back_when_the_run_ends(why: str) -> None:
+    def judge(_: list[str]) -> Verdict:
+        if len(bench.posts) == 4:
+            bench.time += 2.0
+            if why == "another process drains":
+                bench.queue.elect = lambda: False  # type: ignore[method-assign]  # from now on
+        return DELIVERED
+
+    bench = quick_bench(judge)
+    names = bench.put(100)
+    deadline = bench.time + (1.0 if why == "time is up" else 1000.0)
+    assert bench.run(deadline=deadline) is Ending.STOPPED
+    assert names[:40] == bench.sent()
+    assert 60 == bench.queue.unclaimed(100).count
+
+
+@pytest.mark.usefixtures("all_is_quick")
 @pytest.mark.parametrize("error", [QueueError("the disk is busy"), OSError("the disk is busy")])
 def test_a_claim_ahead_that_fails_takes_nothing_from_the_batch_that_the_server_has(error: Exception) -> None:
     bench = quick_bench()
