@@ -169,6 +169,24 @@ def test_a_flush_that_follows_one_that_is_killed_takes_over(host: Host, server: 
     assert host.report().books.balanced
 
 
+@pytest.mark.parametrize("taken", [1, 6, 101])
+@pytest.mark.parametrize(("number", "repeats"), [(signal.SIGKILL, 4), (signal.SIGINT, 0)])
+def test_a_flush_ended_in_full_course_repeats_what_was_in_flight_at_most(
+    host: Host, server: MetricsServer, number: signal.Signals, taken: int, repeats: int
+) -> None:
+    ids = host.put(1000)
+    with killed_at_last(host.start("flush", "--batch-size", "1")) as flush:
+        server.wait_for(lambda: len(server.posts) > taken)
+        flush.send_signal(number)
+        ended(flush)
+    assert host.report().books.balanced
+    assert len(server.taken_ids) < len(ids)
+    assert 0 == host.run("flush", "--batch-size", "100").status
+    assert set(ids) == set(server.taken_ids)
+    assert len(server.taken_ids) - len(ids) <= repeats
+    assert host.report().books.balanced
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_waits_for_what_is_on_its_way_and_says_how_many_stay(
     host: Host, server: MetricsServer, number: signal.Signals
