@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +12,7 @@ from readme_metrics.drain import Ending
 from readme_metrics.errors import QueueError
 from readme_metrics.in_flight import InFlight, Limits
 from readme_metrics.queue.contract import Batch
+from tests.commanding import wait_until
 from tests.draining import DELIVERED, LATER, REJECTED, Bench
 
 if TYPE_CHECKING:
@@ -107,15 +107,14 @@ def test_no_more_than_four_batches_are_sent_and_not_booked(known: bool) -> None:
 def test_what_a_thread_brought_back_comes_before_what_this_thread_would_send() -> None:
     flight = InFlight(Bench().send, lambda: None)
     flight.launch(Batch((1,), (b'"1"',)), Limits(1, 3.0, inline=False))
-    while not flight.ready:
-        time.sleep(0.001)
+    wait_until(lambda: flight.ready)
     flight.launch(Batch((2,), (b'"2"',)), Limits(1, 3.0, inline=True))
     assert [(1,), (2,)] == [sent and sent.batch.ids for sent in (flight.next(10), flight.next(10))]
     assert not flight
 
 
 @pytest.mark.usefixtures("all_is_quick")
-def test_what_is_not_due_is_not_claimed_ahead() -> None:
+def test_what_is_not_due_waits_at_a_quick_server_too() -> None:
     bench = quick_bench()
     names = bench.put(25)
     assert bench.run(everything=False) is Ending.DONE
