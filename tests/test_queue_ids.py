@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from readme_metrics.queue import ledger
 from readme_metrics.queue.group_commit import MOST_TOGETHER
 from readme_metrics.queue.sqlite import QueueFile
 from tests.queues import MIB, drained, entries, entry, put_all, rows, sqlite_queue
@@ -94,6 +96,41 @@ def test_an_ack_deletes_nothing_that_was_put_into_a_gap_of_its_ids(path: Path) -
     queue.ack(batch)
     assert 6 == queue.report().books.delivered
     assert [entry(10)] == drained(queue)
+    queue.close()
+
+
+@pytest.mark.parametrize(
+    ("ids", "ranges"),
+    [
+        ([], []),
+        ([7], [[7]]),
+        ([3, 1, 2], [[1, 2, 3]]),
+        ([1, 2, 4, 6, 7], [[1, 2], [4], [6, 7]]),
+        ([*range(1, 1001), 1003], [[*range(1, 501)], [*range(501, 1001)], [1003]]),
+    ],
+)
+def test_ranges_have_no_gap_and_are_no_longer_than_one_transaction_may_be(
+    ids: list[int], ranges: list[list[int]]
+) -> None:
+    assert ranges == list(ledger.ranges(ids))
+
+
+@pytest.mark.parametrize("instructions", [1, 20, 40, 60, 80, 120, 160, 200, 240, 280, 300])
+def test_an_ack_broken_off_anywhere_has_deleted_and_booked_nothing(path: Path, instructions: int) -> None:
+    queue = sqlite_queue(path)
+    put_all(queue, entries(12))
+    batch = queue.claim(10, MIB)
+    assert batch is not None
+    file = queue._file
+    assert file is not None
+    file._getter.set_progress_handler(lambda: 1, instructions)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        file.ack([batch], 0)
+    file._getter.set_progress_handler(None, 1)
+    assert (0, 0) == file.look(lambda sql: sql.execute("SELECT delivered, last_id FROM ledger").fetchone())
+    assert (12, True) == (queue.report().books.waiting, queue.report().books.balanced)
+    assert [entry(10), entry(11)] == drained(queue)
+    assert (12, True) == (queue.report().books.delivered, queue.report().books.balanced)
     queue.close()
 
 

@@ -36,11 +36,10 @@ if TYPE_CHECKING:
 SPARE_BYTES: Final = 4 * wal.MIB
 """Free space that must stay beside what the WAL may still add to the file: in WAL mode even a DELETE needs some. What
 is put between two looks counts twice, in the WAL and in what it will add: each process may put 1 MiB."""
-SPINS: Final = 10
-"""Tries that only let others have the core first: a sibling's put holds the write lock for 20 µs."""
+SPINS: Final = 4
+"""Tries at once: a sibling's put holds the write lock for 20 µs; who yields the core is without it for longer."""
 SPIN_S: Final = 0.00003
-"""Pause between further tries, about 100 µs with the kernel's slack."""
-let_others_run: Final[Callable[[], None]] = getattr(os, "sched_yield", partial(time.sleep, 0))
+"""Pause before each further try, about 100 µs with the kernel's slack."""
 
 
 class SqliteQueue(FileKeeper):
@@ -129,9 +128,7 @@ class SqliteQueue(FileKeeper):
         """Wait for siblings, whose checkpoints may take a while; whoever first waits in vain has met a stranger."""
         deadline = self._clock() + self._stranger_wait_s()
         for tries in itertools.count():
-            if tries < SPINS:
-                let_others_run()
-            else:
+            if tries >= SPINS:
                 self._sleep(SPIN_S)
             try:
                 file.put(entry)

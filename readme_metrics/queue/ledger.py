@@ -70,22 +70,25 @@ def chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
     return (ids[start : start + ROWS_AT_ONCE] for start in range(0, len(ids), ROWS_AT_ONCE))
 
 
+def ranges(ids: Iterable[int]) -> Generator[Sequence[int]]:
+    """Cut ids into what has no gap and one transaction may delete."""
+    ordered = sorted(ids)
+    while ordered:
+        size = min(len(ordered), ROWS_AT_ONCE)
+        if ordered[size - 1] - ordered[0] >= size:
+            size = next(place for place in range(size) if ordered[place] != ordered[0] + place)
+        yield ordered[:size]
+        del ordered[:size]
+
+
 def _delete(connection: sqlite3.Connection, table: str, key: str, ids: Sequence[int]) -> int:
     marks = ",".join("?" * len(ids))
     return connection.execute(f"DELETE FROM {table} WHERE {key} IN ({marks})", ids).rowcount  # noqa: S608 - our names
 
 
 def delete_entries(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
-    """Delete entries by id, at least one; how many were there.
-
-    That no id is given again is said once here, or the trigger of ``schema`` would say it for each row. Mostly the ids
-    are a range, which costs less than a list.
-    """
-    first, last = min(ids), max(ids)
-    connection.execute("UPDATE ledger SET last_id = MAX(last_id, ?)", (last,))
-    if last - first + 1 > len(ids):
-        return _delete(connection, "queue_entries", "_id", ids)
-    return connection.execute("DELETE FROM queue_entries WHERE _id BETWEEN ? AND ?", (first, last)).rowcount
+    """Delete entries by id; how many were there."""
+    return _delete(connection, "queue_entries", "_id", ids)
 
 
 def delete_dead_letters(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
@@ -106,14 +109,9 @@ def tallies(connection: sqlite3.Connection, kind: str) -> dict[str, int]:
     return dict(connection.execute("SELECT reason, count FROM tallies WHERE kind = ?", (kind,)))
 
 
-def book_delivery(connection: sqlite3.Connection, count: int, answers_with_errors: int, *, now: float) -> None:
-    """Book delivered rows and forget the hold."""
-    connection.execute(
-        "UPDATE ledger SET delivered = delivered + ?, rejections_in_a_row = 0, last_success_at = ?, "
-        "answers_with_errors = answers_with_errors + ?",
-        (count, now, answers_with_errors),
-    )
-    connection.execute("DELETE FROM hold WHERE id = 1")  # by id: emptying a table writes its page, empty or not
+def book_delivery(connection: sqlite3.Connection, ids: Sequence[int], answers_with_errors: int, *, now: float) -> None:
+    """Delete the delivered rows of a range that has no gap, book them and forget the hold, in one statement."""
+    connection.execute("INSERT INTO deliveries VALUES (?, ?, ?, ?)", (ids[0], ids[-1], answers_with_errors, now))
 
 
 def read_hold(connection: sqlite3.Connection) -> Hold | None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from persistqueue import SQLiteQueue
@@ -73,7 +72,7 @@ class Claims:
     def __init__(self) -> None:
         self.taken: set[int] = set()
         self.after = 0
-        self.unbooked: dict[int, None] = {}
+        self.unbooked: set[int] = set()
 
     def take(self, ids: Sequence[int]) -> None:
         """Note a claim, in ascending order."""
@@ -91,7 +90,7 @@ class Claims:
         for batch in batches:
             if batch.source is self:
                 self.taken.update(batch.ids)
-                self.unbooked.update(dict.fromkeys(batch.ids))
+                self.unbooked.update(batch.ids)
 
     def forget_all_but_unbooked(self) -> None:
         """Note that another process may have drained meanwhile."""
@@ -228,14 +227,10 @@ class QueueFile(SQLiteQueue):
     def settle(self, answers_with_errors: int = 0, *, now: Callable[[], float] = time.time) -> None:
         """Delete and book whatever is delivered and not booked yet."""
         unbooked = self.claims.unbooked
-        while unbooked:
-            chunk = list(islice(unbooked, ledger.ROWS_AT_ONCE))
-            with ledger.writing(self._getter):
-                count = ledger.delete_entries(self._getter, chunk)
-                ledger.book_delivery(self._getter, count, answers_with_errors, now=now())
-            for id_ in chunk:
-                del unbooked[id_]
-            self.claims.taken.difference_update(chunk)
+        for ids in ledger.ranges(unbooked):
+            ledger.book_delivery(self._getter, ids, answers_with_errors, now=now())
+            unbooked.difference_update(ids)
+            self.claims.taken.difference_update(ids)
             answers_with_errors = 0
 
     def bury(

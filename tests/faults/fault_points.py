@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from readme_metrics.delivery import Delivery
-from readme_metrics.queue import ledger
 from readme_metrics.queue.durable import SqliteQueue
 from readme_metrics.queue.sqlite import QueueFile
 
@@ -27,7 +26,6 @@ BEFORE = {
     "before claim": (SqliteQueue, "claim"),
     "before POST": (Delivery, "send"),
     "before ack": (SqliteQueue, "ack"),
-    "inside the ack's transaction": (ledger, "book_delivery"),
 }
 AFTER = {
     "after claim": (SqliteQueue, "claim"),
@@ -35,9 +33,12 @@ AFTER = {
     "after ack": (SqliteQueue, "ack"),
 }
 DURING = {"inside a checkpoint": (QueueFile, "checkpoint")}
+INSIDE_THE_ACK = "inside the ack's transaction"
+INSTRUCTIONS = 100
+"""Of SQLite's machine, after which an ack of several entries has deleted two and an ack of one is not done."""
 WITH_THE_LAST_BYTE = "with the last byte of an answer"
 BY_THE_SERVER = "after the server read the body"
-STEPS = (*BEFORE, *AFTER, *DURING, BY_THE_SERVER)
+STEPS = (*BEFORE, *AFTER, *DURING, INSIDE_THE_ACK, BY_THE_SERVER)
 
 
 def install(directory: str) -> None:
@@ -48,6 +49,7 @@ def install(directory: str) -> None:
         _wrap(owner, name, after=functools.partial(_die, Path(directory, step)))
     for step, (owner, name) in DURING.items():
         _wrap(owner, name, before=functools.partial(_die_soon, Path(directory, step)))
+    _die_inside_the_ack(Path(directory, INSIDE_THE_ACK))
 
 
 def die_with_the_last_byte(app: WSGIApplication, directory: str) -> WSGIApplication:
@@ -113,3 +115,15 @@ def _die_soon(mark: Path) -> None:
     """Die at a random instant of what follows, which releases the interpreter."""
     if _disarm(mark):
         threading.Timer(random.uniform(0, 0.002), os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+def _die_inside_the_ack(mark: Path) -> None:
+    settle = QueueFile.settle
+
+    @functools.wraps(settle)
+    def wrapped(file: QueueFile, *arguments: Any, **keywords: Any) -> None:
+        if mark.exists() and file.claims.unbooked:
+            file._getter.set_progress_handler(functools.partial(_die, mark), INSTRUCTIONS)
+        settle(file, *arguments, **keywords)
+
+    QueueFile.settle = wrapped  # type: ignore[method-assign,assignment]  # takes any
