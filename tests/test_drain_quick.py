@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -111,6 +112,22 @@ def test_what_a_thread_brought_back_comes_before_what_this_thread_would_send() -
     flight.launch(Batch((2,), (b'"2"',)), Limits(1, 3.0, inline=True))
     assert [(1,), (2,)] == [sent and sent.batch.ids for sent in (flight.next(10), flight.next(10))]
     assert not flight
+
+
+@pytest.mark.usefixtures("all_is_quick")
+@pytest.mark.parametrize(
+    ("everything", "used_s", "rests"), [(False, 0.002, [0.004, 0.004]), (False, 5.0, [0.01, 0.01]), (True, 0.002, [])]
+)
+def test_the_apps_own_drain_rests_twice_as_long_as_it_worked_and_not_for_long(
+    monkeypatch: pytest.MonkeyPatch, everything: bool, used_s: float, rests: list[float]
+) -> None:
+    bench = quick_bench()
+    rested: list[float] = []
+    monkeypatch.setattr(time, "thread_time", lambda: used_s * len(bench.posts) / 4)
+    monkeypatch.setattr(bench.stop, "wait", rested.append)
+    names = bench.put(80)
+    assert bench.run(everything=everything) is Ending.DONE
+    assert (names, pytest.approx(rests)) == (bench.sent(), rested)
 
 
 @pytest.mark.usefixtures("all_is_quick")
