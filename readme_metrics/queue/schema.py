@@ -72,14 +72,12 @@ CREATE TABLE IF NOT EXISTS dead_letters (
   answer TEXT NOT NULL,
   buried_at REAL NOT NULL
 );
+CREATE VIEW IF NOT EXISTS deliveries (first_id, last_id, answers_with_errors, at) AS SELECT 0, 0, 0, 0;
 """
 TRIGGERS: Final = (
     """
 CREATE TRIGGER IF NOT EXISTS entry_goes BEFORE DELETE ON queue_entries
 WHEN OLD._id > (SELECT last_id FROM ledger) BEGIN UPDATE ledger SET last_id = OLD._id; END
-""",
-    """
-CREATE VIEW IF NOT EXISTS deliveries (first_id, last_id, answers_with_errors, at) AS SELECT 0, 0, 0, 0
 """,
     """
 CREATE TRIGGER IF NOT EXISTS delivered INSTEAD OF INSERT ON deliveries BEGIN
