@@ -134,6 +134,14 @@ def test_an_ack_broken_off_anywhere_has_deleted_and_booked_nothing(path: Path, i
     queue.close()
 
 
+def test_the_schema_fits_into_the_files_first_page_or_one_bad_page_more_would_cost_everything(path: Path) -> None:
+    queue = sqlite_queue(path)
+    queue.put(entry(1))
+    queue.close()
+    leaf = 13
+    assert leaf == path.read_bytes()[100]  # of a page's kind: sqlite.org/fileformat2.html
+
+
 @pytest.mark.parametrize("count", range(1, MOST_TOGETHER + 1))
 def test_entries_put_together_get_the_next_ids_in_their_order(path: Path, count: int) -> None:
     queue = sqlite_queue(path)

@@ -12,8 +12,8 @@ Ours:
 - ``hold``, no row or one.
 - ``dead_letters``.
 
-Who writes into ``deliveries`` has a range of entries deleted and booked: one statement, so that the write lock is never
-held by a thread that waits for the interpreter.
+Who writes into ``deliveries``, a view of the drainer's connection, has a range of entries deleted and booked: one
+statement, so that the write lock is never held by a thread that waits for the interpreter.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ CREATE TABLE IF NOT EXISTS dead_letters (
   answer TEXT NOT NULL,
   buried_at REAL NOT NULL
 );
-CREATE VIEW IF NOT EXISTS deliveries (first_id, last_id, answers_with_errors, at) AS SELECT 0, 0, 0, 0;
 """
-TRIGGERS: Final = (
-    """
+TRIGGER: Final = """
 CREATE TRIGGER IF NOT EXISTS entry_goes BEFORE DELETE ON queue_entries
 WHEN OLD._id > (SELECT last_id FROM ledger) BEGIN UPDATE ledger SET last_id = OLD._id; END
-""",
+"""
+DELIVERIES: Final = (
+    "CREATE TEMP VIEW deliveries (first_id, last_id, answers_with_errors, at) AS SELECT 0, 0, 0, 0",
     """
-CREATE TRIGGER IF NOT EXISTS delivered INSTEAD OF INSERT ON deliveries BEGIN
+CREATE TEMP TRIGGER delivered INSTEAD OF INSERT ON deliveries BEGIN
   UPDATE ledger SET last_id = MAX(last_id, NEW.last_id);
   DELETE FROM queue_entries WHERE _id BETWEEN NEW.first_id AND NEW.last_id;
   UPDATE ledger SET delivered = delivered + changes(), rejections_in_a_row = 0, last_success_at = NEW.at,
@@ -89,8 +89,9 @@ CREATE TRIGGER IF NOT EXISTS delivered INSTEAD OF INSERT ON deliveries BEGIN
 END
 """,
 )
-"""That ``last_id`` is moved first spares ``entry_goes`` its work for each row; the hold goes by id, because emptying a
-table writes its page, empty or not."""
+"""The connection's own and not in the file, whose schema has to fit into one page: a damaged file that has this page
+can be salvaged. That ``last_id`` is moved first spares ``entry_goes`` its work for each row; the hold goes by id,
+because emptying a table writes its page, empty or not."""
 
 
 class Fault(Enum):
@@ -157,7 +158,7 @@ def create(connection: sqlite3.Connection, *, epoch: int = 1, now: Callable[[], 
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in (*TABLES.split(";"), *TRIGGERS):
+        for statement in (*TABLES.split(";"), TRIGGER):
             connection.execute(statement)
         connection.execute("INSERT OR IGNORE INTO ledger (id, epoch, epoch_began_at) VALUES (1, ?, ?)", (epoch, now()))
         connection.execute(f"PRAGMA user_version={VERSION}")

@@ -122,6 +122,8 @@ class QueueFile(SQLiteQueue):
                 db_file_name=path.name,
             )
             self._be_patient(busy_s)
+            for statement in schema.DELIVERIES:
+                self._getter.execute(statement)
             self.identity = path.stat()
         except BaseException:
             self.close()

@@ -77,6 +77,7 @@ def test_a_stranger_that_locks_the_file_delays_the_first_answers_only_and_every_
                 clients.wait_for(10)
             under_lock = [each.took_s for each in clients.answers[before:]]
         clients.wait_for(50)
+    poll(lambda: {*clients.ids} <= {*bench.server.taken_ids}, 30, "what waited in memory")
     bench.wait_until_empty()
     app.stop()
 
