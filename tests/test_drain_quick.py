@@ -116,19 +116,37 @@ def test_what_a_thread_brought_back_comes_before_what_this_thread_would_send() -
 
 @pytest.mark.usefixtures("all_is_quick")
 @pytest.mark.parametrize(
-    ("everything", "used_s", "rests"), [(False, 0.002, [0.004, 0.004]), (False, 5.0, [0.01, 0.01]), (True, 0.002, [])]
+    ("leave", "used_s", "rests"),
+    [
+        ({"everything": False}, 0.002, [0.004, 0.004]),
+        ({"everything": False}, 5.0, [0.01, 0.01]),
+        ({"everything": False, "patient": False}, 0.002, []),  # a request waits for it
+        ({"everything": True}, 0.002, []),
+    ],
 )
 def test_the_apps_own_drain_rests_twice_as_long_as_it_worked_and_not_for_long(
-    monkeypatch: pytest.MonkeyPatch, everything: bool, used_s: float, rests: list[float]
+    monkeypatch: pytest.MonkeyPatch, leave: dict[str, bool], used_s: float, rests: list[float]
 ) -> None:
     bench = quick_bench()
     rested: list[float] = []
     monkeypatch.setattr(time, "thread_time", lambda: used_s * len(bench.posts) / 4)
     monkeypatch.setattr(bench.stop, "wait", rested.append)
     names = bench.put(80)
-    assert bench.run(everything=everything) is Ending.DONE
+    assert bench.run(**leave) is Ending.DONE
     assert names == bench.sent()
     assert pytest.approx(rests) == rested
+
+
+def test_a_drain_that_waits_for_a_slower_server_rests_meanwhile_and_not_besides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drain, "QUICK_S", 0.0)
+    bench = quick_bench()
+    rested: list[float] = []
+    monkeypatch.setattr(bench.stop, "wait", rested.append)
+    names = bench.put(80)
+    assert bench.run(everything=False) is Ending.DONE
+    assert (sorted(names), []) == (sorted(bench.sent()), rested)
 
 
 @pytest.mark.usefixtures("all_is_quick")
