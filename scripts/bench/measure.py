@@ -32,6 +32,12 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(quantile(values, 0.5), quantile(values, 0.25), quantile(values, 0.75))
 
 
+def overall(slices: Sequence[Sequence[float]], share: float) -> Spread:
+    """The quantile of all; the spread is that between longer slices."""
+    groups = [quantile(group, share) for group in in_groups(slices)]
+    return Spread(quantile(joined(slices), share), quantile(groups, 0.25), quantile(groups, 0.75))
+
+
 def ratios(these: Sequence[Sequence[float]], those: Sequence[Sequence[float]], share: float = 0.5) -> Spread:
     """How many times the quantile of those these have; the spread is that between pairs of slices."""
     pairs = [
