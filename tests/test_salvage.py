@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import signal
 import sqlite3
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -21,6 +25,25 @@ if TYPE_CHECKING:
 
 MANY = 200
 """Entries of 1 KB: about 30 pages."""
+SAVER: Final = """
+import os, signal, sys
+from pathlib import Path
+from readme_metrics.queue import ledger, salvage
+from readme_metrics.queue.durable import SqliteQueue
+from readme_metrics.queue.sqlite import QueueFile
+salvage.SETTLE_S, ledger.ROWS_AT_ONCE = 0.0, 20
+def deadly(save):
+    def saves(*arguments):
+        save(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return saves
+QueueFile.save_entries, QueueFile.save_dead_letters = map(deadly, (QueueFile.save_entries, QueueFile.save_dead_letters))
+queue = SqliteQueue(Path(sys.argv[1]), max_bytes=64 << 20)
+assert queue.elect()
+queue.tend()
+queue.close()
+"""
+"""A program that salvages, 20 rows at a time, and dies with the first that it has saved."""
 
 
 @pytest.fixture
@@ -111,8 +134,7 @@ def test_what_stands_on_either_side_of_a_damaged_page_is_saved_into_a_new_epoch(
     corrupt(path, (leaves[len(leaves) // 2] - 1) * PAGE_BYTES, b"\xff" * 200)
     queue, found = saved(path)
     lost = set(before).difference(found)
-    assert len(found) == len(set(found))
-    assert set(found) <= set(before)
+    assert found == [each for each in before if each not in lost]
     assert before[0] in found
     assert before[-1] in found
     assert 1 <= len(lost) <= 2 * PAGE_BYTES // 1000
@@ -121,6 +143,30 @@ def test_what_stands_on_either_side_of_a_damaged_page_is_saved_into_a_new_epoch(
     assert [entry(-1)] == [letter.entry for letter in queue.dead_letters()]
     assert 1 == len(corrupt_files(path))
     queue.close()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_salvage_whose_process_is_killed_again_and_again_saves_nothing_twice(path: Path, damaged: bool) -> None:
+    before = filled(path)
+    if damaged:
+        leaves = pages_of(path, "queue_entries")
+        corrupt(path, (leaves[len(leaves) // 2] - 1) * PAGE_BYTES, b"\xff" * 200)
+    assert salvage.set_aside(path, path.stat())
+    for deaths in itertools.count():
+        ended = subprocess.run([sys.executable, "-c", SAVER, str(path)], check=False, timeout=30).returncode
+        if ended == 0:
+            break
+        assert (-signal.SIGKILL, True) == (ended, deaths < 20)
+    assert deaths >= MANY // 20
+    assert 1 == len(corrupt_files(path))
+    queue = sqlite_queue(path)
+    books, found = queue.report().books, drained(queue)
+    assert [entry(-1)] == [letter.entry for letter in queue.dead_letters()]
+    assert (len(set(found)), 1, True) == (len(found), books.dead, books.balanced)
+    assert set(found) <= set(before)
+    assert len(before) - len(found) <= damaged * 2 * PAGE_BYTES // 1000
+    queue.close()
+    assert [] == rows(path, "SELECT reason FROM tallies")
 
 
 @pytest.mark.parametrize("cut", [100, PAGE_BYTES, 3 * PAGE_BYTES, 10 * PAGE_BYTES + 17])

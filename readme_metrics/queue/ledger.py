@@ -10,6 +10,7 @@ import contextlib
 import math
 import sqlite3
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from readme_metrics.errors import QueueUnavailable
@@ -28,9 +29,21 @@ PUT_AT: Final = "CAST(timestamp AS REAL)"
 DROPPED: Final = "dropped"
 NOT_ACCEPTED: Final = "not accepted"
 ANSWER_CHARACTERS: Final = 2000
+HIGHEST_ID: Final = (1 << 63) - 1
 LAST_ID: Final = "MAX((SELECT last_id FROM ledger), (SELECT COALESCE(MAX(_id), 0) FROM queue_entries))"
 """The highest id ever given."""
 PUT: Final = f"INSERT INTO queue_entries (_id, data, timestamp) VALUES (1 + {LAST_ID}, ?, ?)"  # noqa: S608 - our words
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What of a salvaged file's table is not saved yet: the rows between two ids."""
+
+    source: str
+    """Name of the file."""
+    table: str
+    after: int
+    before: int
 
 
 def put_together(count: int) -> str:
@@ -107,6 +120,25 @@ def tally(connection: sqlite3.Connection, kind: str, reason: str, count: int) ->
 def tallies(connection: sqlite3.Connection, kind: str) -> dict[str, int]:
     """Read figures by reason."""
     return dict(connection.execute("SELECT reason, count FROM tallies WHERE kind = ?", (kind,)))
+
+
+def read_gap(connection: sqlite3.Connection, source: str, table: str) -> Gap:
+    """Read what of a salvaged file's table is not saved yet."""
+    found = tallies(connection, source)
+    return Gap(source, table, found.get(f"{table} after", -1), found.get(f"{table} before", HIGHEST_ID))
+
+
+def write_gap(connection: sqlite3.Connection, gap: Gap) -> None:
+    """Note what is left to save."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?)",
+        [(gap.source, f"{gap.table} after", gap.after), (gap.source, f"{gap.table} before", gap.before)],
+    )
+
+
+def forget_gaps(connection: sqlite3.Connection, source: str) -> None:
+    """Forget a file that is saved."""
+    connection.execute("DELETE FROM tallies WHERE kind = ?", (source,))
 
 
 def book_delivery(connection: sqlite3.Connection, ids: Sequence[int], answers_with_errors: int, *, now: float) -> None:

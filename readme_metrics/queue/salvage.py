@@ -11,7 +11,8 @@ import contextlib
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from readme_metrics.queue import ledger
 from readme_metrics.queue.drainer_lock import DrainerLock
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
+    from readme_metrics.queue.ledger import Gap
     from readme_metrics.queue.sqlite import QueueFile
 
 SETTLE_S: Final = 1.0
@@ -27,7 +29,8 @@ SETTLE_S: Final = 1.0
 KEPT: Final = 2
 """Corrupt files kept for a person to look at."""
 COMPANIONS: Final = ("", "-wal", "-shm")
-Row = tuple[int, bytes, float]
+Row = tuple[Any, ...]
+"""A damaged row may hold anything, behind its id."""
 
 
 def set_aside(path: Path, identity: os.stat_result, *, now: Callable[[], float] = time.time) -> bool:
@@ -71,37 +74,40 @@ def was_set_aside(path: Path, identity: os.stat_result) -> bool:
 def save_rows(path: Path, file: QueueFile, *, now: Callable[[], float] = time.time) -> int:
     """Save what can be read in files set aside a while ago; how many entries and dead letters that were.
 
-    Only the drainer may call it. A crash in the middle saves some entries twice, under the same ``_id``.
+    Only the drainer may call it. Each transaction stores a chunk of rows and which are not saved yet: broken off at
+    any instant, the next goes on from there and saves nothing twice.
     """
     saved = 0
     for old in set_aside_files(path):
         if 0 <= now() - old.stat().st_ctime < SETTLE_S:  # below 0: the clock was set back, long ago for all we know
             continue
         with contextlib.closing(sqlite3.connect(str(old), isolation_level=None)) as connection:
-            for rows in _readable(connection, "SELECT _id, data, timestamp FROM queue_entries", "_id"):
-                saved += file.save_entries(rows)
-            for rows in _readable(
-                connection, "SELECT id, entry, status, reason, answer, buried_at FROM dead_letters", "id"
+            for table, columns, save in (
+                ("queue_entries", "data, timestamp", file.save_entries),
+                ("dead_letters", "entry, status, reason, answer, buried_at", file.save_dead_letters),
             ):
-                saved += file.save_dead_letters(rows)
+                for rows, gap in _readable(connection, columns, file.gap(old.name, table)):
+                    saved += save(rows, gap)
         _keep(path, old)
+        file.forget_gaps(old.name)
     return saved
 
 
-def _readable(connection: sqlite3.Connection, query: str, key: str) -> Iterator[list[tuple[object, ...]]]:
-    """The rows that can be read from either end, in chunks."""
-    last = -1
-    for rows in _chunks(connection, f"{query} ORDER BY {key}"):
-        last = int(str(rows[-1][0]))
-        yield rows
-    for rows in _chunks(connection, f"{query} WHERE {key} > {last} ORDER BY {key} DESC"):
-        yield rows[::-1]
+def _readable(connection: sqlite3.Connection, columns: str, gap: Gap) -> Iterator[tuple[list[Row], Gap]]:
+    """The rows in a gap that can be read from either end, in chunks, each with the gap that it leaves."""
+    query = f"SELECT rowid, {columns} FROM {gap.table} WHERE rowid > ? AND rowid < ? ORDER BY rowid"  # noqa: S608 - our names
+    for rows in _chunks(connection, query, gap):
+        gap = replace(gap, after=rows[-1][0])
+        yield rows, gap
+    for rows in _chunks(connection, f"{query} DESC", gap):
+        gap = replace(gap, before=rows[-1][0])
+        yield rows[::-1], gap
 
 
-def _chunks(connection: sqlite3.Connection, query: str) -> Generator[list[tuple[object, ...]]]:
-    rows: list[tuple[object, ...]] = []
+def _chunks(connection: sqlite3.Connection, query: str, gap: Gap) -> Generator[list[Row]]:
+    rows: list[Row] = []
     try:
-        for row in connection.execute(query):
+        for row in connection.execute(query, (gap.after, gap.before)):
             rows.append(row)
             if len(rows) == ledger.ROWS_AT_ONCE:
                 yield rows

@@ -8,7 +8,8 @@ Ours:
 - ``ledger``, one row: what is not a row any more. ``accepted`` is the highest id ever given (so the put path has no
   counter of its own) plus ``carried``: dead letters taken over from a salvaged file, less entries requeued, which get
   an id twice.
-- ``tallies``: drops by reason, and beside the books what was never accepted, by reason.
+- ``tallies``: drops by reason, and beside the books what was never accepted, by reason, and while a file is salvaged
+  how far that is.
 - ``hold``, no row or one.
 - ``dead_letters``.
 

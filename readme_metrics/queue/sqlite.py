@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from readme_metrics.queue.contract import Hold
+    from readme_metrics.queue.ledger import Gap
 
 T = TypeVar("T")
 
@@ -311,14 +312,19 @@ class QueueFile(SQLiteQueue):
         self._getter.execute("VACUUM")
         return True
 
-    def save_entries(self, rows: list[tuple[object, ...]]) -> int:
-        """Store entries of a salvaged file."""
+    def gap(self, source: str, table: str) -> Gap:
+        """What of a salvaged file's table is not saved yet."""
+        return ledger.read_gap(self._getter, source, table)
+
+    def save_entries(self, rows: list[tuple[object, ...]], gap: Gap) -> int:
+        """Store entries of a salvaged file, and which gap that leaves."""
         with ledger.writing(self._getter):
             self._getter.executemany(ledger.PUT, [row[1:] for row in rows])
+            ledger.write_gap(self._getter, gap)
         return len(rows)
 
-    def save_dead_letters(self, rows: list[tuple[object, ...]]) -> int:
-        """Store dead letters of a salvaged file; they never passed this file's sequence."""
+    def save_dead_letters(self, rows: list[tuple[object, ...]], gap: Gap) -> int:
+        """Store dead letters of a salvaged file, which never passed this file's sequence, and which gap that leaves."""
         with ledger.writing(self._getter):
             self._getter.executemany(
                 "INSERT INTO dead_letters (entry, status, reason, answer, buried_at) "
@@ -326,7 +332,12 @@ class QueueFile(SQLiteQueue):
                 [row[1:] for row in rows],
             )
             self._getter.execute("UPDATE ledger SET carried = carried + ?", (len(rows),))
+            ledger.write_gap(self._getter, gap)
         return len(rows)
+
+    def forget_gaps(self, source: str) -> None:
+        """A salvaged file is saved."""
+        ledger.forget_gaps(self._getter, source)
 
     # -- anyone's, on the connection that never waits
 
