@@ -37,22 +37,9 @@ from tests.inspector_helpers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from flask.testing import FlaskClient
 
     from readme_metrics.inspector import Inspector
-
-
-@pytest.fixture(name="inspector")
-def _inspector() -> Iterator[Inspector]:
-    with running_inspector() as inspector:
-        yield inspector
-
-
-@pytest.fixture(name="client")
-def _client() -> FlaskClient:
-    return Routes(Desk()).app().test_client()
 
 
 # What arrives

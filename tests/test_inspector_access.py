@@ -11,28 +11,15 @@ import pytest
 from readme_metrics.inspector import server
 from readme_metrics.inspector.desk import Desk
 from readme_metrics.inspector.routes import Routes
-from tests.inspector_helpers import KEY, running_inspector, said, wire_entry
+from tests.inspector_helpers import KEY, said, wire_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from flask.testing import FlaskClient
 
     from readme_metrics.inspector import Inspector
 
 
 STATIC = Path(server.__file__).parent / "static"
-
-
-@pytest.fixture(name="inspector")
-def _inspector() -> Iterator[Inspector]:
-    with running_inspector() as inspector:
-        yield inspector
-
-
-@pytest.fixture(name="client")
-def _client() -> FlaskClient:
-    return Routes(Desk()).app().test_client()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:4400", "localhost:1", "LOCALHOST", "[::1]:4400"])

@@ -138,12 +138,6 @@ def _shared_browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(name="inspector")
-def _inspector() -> Iterator[Inspector]:
-    with running_inspector() as inspector:
-        yield inspector
-
-
 @pytest.fixture(name="browser")
 def _browser(shared_browser: Browser) -> Iterator[Browser]:
     """The browser; when a test ends, its page must have complained of nothing (a broken policy is a complaint)."""

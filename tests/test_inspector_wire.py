@@ -14,25 +14,12 @@ from readme_metrics.inspector import routes
 from readme_metrics.inspector.desk import Desk
 from readme_metrics.inspector.routes import Routes
 from readme_metrics.inspector.wire import MAX_FAULTS, NotEntries, read_entries
-from tests.inspector_helpers import KEY, figures, open_page, post, running_inspector, said, wire_entry
+from tests.inspector_helpers import KEY, figures, open_page, post, said, wire_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from flask.testing import FlaskClient
 
     from readme_metrics.inspector import Inspector
-
-
-@pytest.fixture(name="inspector")
-def _inspector() -> Iterator[Inspector]:
-    with running_inspector() as inspector:
-        yield inspector
-
-
-@pytest.fixture(name="client")
-def _client() -> FlaskClient:
-    return Routes(Desk()).app().test_client()
 
 
 def changed(path: str, value: object) -> dict[str, Any]:

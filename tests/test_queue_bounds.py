@@ -27,16 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "queue.sqlite"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 # -- the write-ahead log
 
 

@@ -8,7 +8,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ from readme_metrics.queue import files, ledger
 from tests.queues import Clock, drained, entries, entry, put_all, rows, sqlite_queue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from readme_metrics.queue.durable import SqliteQueue
 
 
@@ -239,20 +236,6 @@ def test_queue_files_are_listed_and_links_are_not(path: Path) -> None:
 
 
 # -- a volume that is full
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Path]:
-    """A volume of 12 MiB."""
-    mounted = tmp_path / "volume"
-    mounted.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs", str(mounted)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root can mount a small volume")
-    try:
-        yield mounted
-    finally:
-        subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
 def fill(filler: Path) -> None:

@@ -93,11 +93,6 @@ def run(path: Path, code: str, *, quiet: bool = True) -> Any:
     return json.loads(out) if out else None
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "queue.sqlite"
-
-
 def intact(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as connection:
         return [("ok",)] == connection.execute("PRAGMA integrity_check").fetchall()

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "queue.sqlite"
-
-
 def ids_of(path: Path) -> list[int]:
     return rows(path, "SELECT _id FROM queue_entries ORDER BY _id")
 

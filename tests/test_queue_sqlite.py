@@ -53,16 +53,6 @@ def impatient_drainer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "queue.sqlite"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def queue(path: Path, clock: Clock) -> Iterator[SqliteQueue]:
     made = sqlite_queue(path, clock=clock, sleep=clock.sleep)
     made.put(b"first")

@@ -46,11 +46,6 @@ queue.close()
 """A program that salvages, 20 rows at a time, and dies with the first that it has saved."""
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "queue.sqlite"
-
-
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else writes to these files."""

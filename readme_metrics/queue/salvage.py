@@ -28,7 +28,8 @@ SETTLE_S: Final = 1.0
 """After this nobody writes to a file that was set aside: a put looks every 0.1 s and waits for a lock 0.25 s."""
 KEPT: Final = 2
 """Corrupt files kept for a person to look at."""
-COMPANIONS: Final = ("", "-wal", "-shm")
+COMPANIONS: Final = ("-shm", "-wal", "")
+"""The file itself last: while it has its name, what was broken off is done again."""
 Row = tuple[Any, ...]
 """A damaged row may hold anything, behind its id."""
 
@@ -45,7 +46,7 @@ def set_aside(path: Path, identity: os.stat_result, *, now: Callable[[], float] 
         if path.exists() and os.path.samestat(path.stat(), identity):
             moment = now()
             stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(moment)) + f"{moment % 1:.6f}"[1:]
-            for companion in reversed(COMPANIONS):
+            for companion in COMPANIONS:
                 with contextlib.suppress(FileNotFoundError):
                     path.with_name(path.name + companion).rename(
                         path.with_name(f"{path.name}.salvage-{stamp}{companion}")

@@ -16,10 +16,10 @@ from readme_metrics.errors import QueueUnavailable
 from readme_metrics.queue import ledger
 from tests.faults import oracle
 from tests.faults.app import KEY
-from tests.faults.client import Clients
+from tests.faults.client import Clients, get
 from tests.faults.hours import BATCH_LENGTH
 from tests.faults.oracle import Interruption
-from tests.faults.processes import ROOT, AppServer, poll
+from tests.faults.processes import ROOT, AppServer, gunicorn, poll
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,6 +103,17 @@ class Bench:
         flush = self.flush(*arguments)
         words, _ = flush.communicate(timeout=deadline_s)
         return flush.returncode, words
+
+    def log_of_an_app_without_a_file(self) -> str:
+        """What an app says that serves and delivers from memory; that it does is seen here."""
+        app = self.app(gunicorn()).start()
+        clients = self.clients(app)
+        clients.send(30)
+        durable = json.loads(get(app.port, "/status").body)["process"]["durable"]
+        self.server.wait_for(lambda: {*clients.ids} <= {*self.server.taken_ids}, 20)
+        app.stop()
+        assert (0, False) == (clients.cut, durable)
+        return app.log_text()
 
     @contextlib.contextmanager
     def interrupted(self) -> Iterator[None]:

@@ -7,8 +7,6 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
-import pytest
-
 from readme_metrics.errors import QueueUnavailable
 from tests.faults.bench import Bench, full_only
 from tests.faults.client import ask, get
@@ -16,23 +14,9 @@ from tests.faults.processes import gunicorn, poll
 from tests.metrics_server import after, answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.faults.processes import AppServer
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Path]:
-    mounted = tmp_path / "volume"
-    mounted.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", str(mounted)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root can mount a small volume")
-    try:
-        yield mounted
-    finally:
-        subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
 def fill(volume: Path) -> Path:
@@ -132,14 +116,5 @@ def test_a_volume_that_is_read_only_costs_durability_only_and_the_fix_is_named(b
 
 
 def serves_from_memory(bench: Bench) -> None:
-    app = bench.app(gunicorn()).start()
-    clients = bench.clients(app)
-    clients.send(30)
-    durable = json.loads(get(app.port, "/status").body)["process"]["durable"]
-    bench.server.wait_for(lambda: {*clients.ids} <= {*bench.server.taken_ids}, 20)
-    app.stop()
-
-    assert 0 == clients.cut
-    assert durable is False
-    assert "set queue_path (or README_METRICS_QUEUE_PATH)" in app.log_text()
+    assert "set queue_path (or README_METRICS_QUEUE_PATH)" in bench.log_of_an_app_without_a_file()
     bench.judge_logs()
