@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import sys
 import warnings
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ DEFAULT_SERVER: Final = "https://metrics.readme.io"
 MIB: Final = 1024 * 1024
 MOST_SECONDS: Final = 10 * 365 * 86_400
 """Ten years: what locks and events can still wait for."""
+MOST_ENTRIES: Final = 1_000_000
+"""In a batch, whose bytes are bounded anyway."""
 SMALLEST_QUEUE_BYTES: Final = MIB
 """Below this, SQLite's own pages and one batch leave no room for entries."""
 
@@ -92,13 +95,13 @@ class MetricsApiConfig:
         self._set("api_key", check_api_key(self.api_key))
         self._set("grouping_function", _callable("grouping_function", self.grouping_function))
         self._set("base_log_url", _base_log_url(self.base_log_url))
-        self._set("buffer_length", _whole("buffer_length", self.buffer_length, least=1))
+        self._set("buffer_length", _whole("buffer_length", self.buffer_length, least=1, most=MOST_ENTRIES))
         for option in ("development_mode", "background_worker_mode", "auto_flush", "fsync"):
             _boolean(option, getattr(self, option))
         self._set_lists()
         self._set("timeout", _seconds("timeout", self.timeout, positive=True))
         self._set("queue_path_is_default", self.queue_path is None and not os.environ.get("README_METRICS_QUEUE_PATH"))
-        self._set("queue_path", _path(self.queue_path))
+        self._set("queue_path", queue_directory(self.queue_path))
         self._set("flush_interval", _seconds("flush_interval", self.flush_interval))
         self._set("max_queue_bytes", _whole("max_queue_bytes", self.max_queue_bytes, least=SMALLEST_QUEUE_BYTES))
         self._set("max_body_bytes", _whole("max_body_bytes", self.max_body_bytes, least=0))
@@ -115,6 +118,8 @@ class MetricsApiConfig:
             if old_names is not None:
                 message = f"{deprecated} is deprecated: use {option}"
                 warnings.warn(message, DeprecationWarning, stacklevel=4)
+            if names and old_names and option == "denylist":
+                names = (*names, *old_names)
             self._set(option, names or old_names)
             self._set(deprecated, None)
         if self.denylist and self.allowlist:
@@ -139,9 +144,13 @@ def _is_web_address(url: str) -> bool:
         return False
 
 
-def default_queue_path() -> Path:
-    """README_METRICS_QUEUE_PATH, else the user's state directory."""
-    return Path(os.environ.get("README_METRICS_QUEUE_PATH") or platformdirs.user_state_path("readme-metrics"))
+def queue_directory(queue_path: object) -> Path:
+    """The directory that was named, else README_METRICS_QUEUE_PATH, else the user's state directory; absolute."""
+    if queue_path is not None:
+        return _directory("queue_path", queue_path)
+    if named := os.environ.get("README_METRICS_QUEUE_PATH"):
+        return _directory("README_METRICS_QUEUE_PATH", named)
+    return platformdirs.user_state_path("readme-metrics").absolute()
 
 
 def queue_file_name(server: str, api_key: str) -> str:
@@ -190,9 +199,9 @@ def _base_log_url(value: object) -> str | None:
     return value.rstrip("/")
 
 
-def _whole(option: str, value: object, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        _refuse(option, value, f"a whole number, {least} or more")
+def _whole(option: str, value: object, *, least: int, most: int = sys.maxsize) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        _refuse(option, value, f"a whole number, {least} or more{f', {most} at most' if most < sys.maxsize else ''}")
     return value
 
 
@@ -200,7 +209,8 @@ def _seconds(option: str, value: object, *, positive: bool = False) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     seconds = float(value) if is_number and abs(value) <= MOST_SECONDS else -1.0  # type: ignore[arg-type]  # a number
     if not seconds >= 0 or (positive and seconds == 0):
-        _refuse(option, value, "a number of seconds above 0" if positive else "a number of seconds, 0 or more")
+        least = " above 0" if positive else ", 0 or more"
+        _refuse(option, value, f"a number of seconds{least}, {MOST_SECONDS} at most")
     return seconds
 
 
@@ -209,16 +219,14 @@ def _boolean(option: str, value: object) -> None:
         _refuse(option, value, "True or False")
 
 
-def _path(value: object) -> Path:
-    if value is None:
-        return default_queue_path().absolute()
+def _directory(option: str, value: object) -> Path:
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text or "\0" in text:
-        _refuse("queue_path", value, "None, or the path of a directory")
+        _refuse(option, value, "the path of a directory")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:  # ~name of nobody here
-        _refuse("queue_path", value, "None, or the path of a directory")
+        _refuse(option, value, "the path of a directory")
 
 
 def _names(option: str, value: Any) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ import flask
 from flask.signals import got_request_exception
 
 from readme_metrics.capture import KEY, Capture, Capturer
-from readme_metrics.config import MetricsApiConfig
+from readme_metrics.config import MOST_SECONDS, MetricsApiConfig
 from readme_metrics.errors import ConfigurationError, MetricsError
 from readme_metrics.recorder import open_recorder
 
@@ -83,7 +83,7 @@ class ReadMeMetrics:
 
     def flush(self, timeout_s: float | None = None) -> int:
         """Drain now, for at most ``timeout_s`` (None: ``shutdown_timeout``); return how many entries still wait."""
-        return self._opened().flush(self.config.shutdown_timeout if timeout_s is None else timeout_s)
+        return self._opened().flush(self.config.shutdown_timeout if timeout_s is None else min(timeout_s, MOST_SECONDS))
 
     def status(self) -> dict[str, object]:
         """The figures of ``readme-metrics status`` and this process's own."""

@@ -48,6 +48,7 @@ class InlineFlusher:
 
     def notice(self) -> None:
         """Note an entry that was put; drain if a batch is full or one has waited long enough."""
+        self._noticed = True
         self._unseen += 1
         if self._unseen < self._batch_length and self._clock() < self._look_at:
             return
@@ -68,9 +69,9 @@ class InlineFlusher:
         self._unseen = self._queue.backlog().count % self._batch_length
 
     def close(self, timeout_s: float) -> bool:
-        """Drain for at most ``timeout_s``; the rest stays on disk."""
+        """Drain for at most ``timeout_s`` if this process logged anything; the rest stays on disk."""
         with self._guard:
-            if self._queue.elect():
+            if self._noticed and self._queue.elect():
                 self._drain.run(everything=True, deadline=self._clock() + timeout_s, patient=False)
         return True
 
@@ -84,3 +85,4 @@ class InlineFlusher:
         """Take a lock that no thread of the parent's holds."""
         self._busy = threading.Lock()
         self._unseen = 0
+        self._noticed = False

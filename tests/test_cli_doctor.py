@@ -86,8 +86,9 @@ def test_another_users_directory_is_listed_and_its_files_are_not_opened(
     own = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: own + 1)
     (check,) = _checks(host, "directory")
-    assert WARN == check.level
+    assert FAIL == check.level
     assert "run as that user (sudo -u " in check.text
+    assert "to a directory of this user's own" in check.fix
     assert [] == _checks(host, "queue file")
 
 

@@ -74,8 +74,12 @@ def test_a_hold_that_a_person_must_mend_is_wrong(kind: str) -> None:
     assert Level.WRONG == told[0]
 
 
-def test_a_hold_that_is_over_is_not_told() -> None:
-    assert _told(replace(BUSY, hold=Hold(NOW - 1, 300, "later", "503"))) is None
+def test_while_a_hold_that_is_over_is_tried_delivery_is_still_stopped() -> None:
+    report = replace(BUSY, hold=Hold(NOW - 1, 300, "later", "503"))
+    told = _told(report)
+    assert told is not None
+    assert told[1].startswith("Delivery is stopped since ")
+    assert "over: the next attempt is under way" in " ".join(lines(report, NOW, None))
 
 
 def test_a_drainer_without_a_sign_of_life_is_named() -> None:
@@ -101,11 +105,12 @@ def test_books_that_do_not_balance_come_first() -> None:
 
 
 def test_losses_and_dead_letters_are_told_even_when_all_goes_well_now() -> None:
-    books = Books(20, 10, 3, {"queue full": 7}, 0, not_accepted={"no space": 5})
+    books = Books(20, 10, 3, {"queue full": 7}, 0, 1, NOW - 60, {"no space": 5})
+    since = figures.moment(NOW - 60, NOW)
     told = [finding.sentence for finding in findings(replace(QUIET, books=books), NOW)]
     assert [
-        "Not stored at all: no space 5. readme-metrics doctor looks for why.",
-        "7 entries dropped, the queue was full: raise max_queue_bytes.",
+        f"Not stored at all since {since}: no space 5. readme-metrics doctor looks for why.",
+        f"7 entries dropped since {since}, the queue was full: raise max_queue_bytes.",
         "3 dead letters: readme-metrics dead-letters list.",
     ] == told
 

@@ -86,6 +86,7 @@ def test_what_follows_timeout_is_keyword_only() -> None:
         ("base_log_url", "docs.example.com", "None, or a URL"),
         ("base_log_url", "https://docs.example.com\r\nX: y", "None, or a URL"),
         ("buffer_length", 0, "a whole number, 1 or more"),
+        ("buffer_length", 10**30, "a whole number, 1 or more, 1000000 at most"),
         ("buffer_length", 2.5, "a whole number, 1 or more"),
         ("buffer_length", "10", "a whole number, 1 or more"),
         ("buffer_length", True, "a whole number, 1 or more"),
@@ -104,17 +105,17 @@ def test_what_follows_timeout_is_keyword_only() -> None:
         ("timeout", 0, "a number of seconds above 0"),
         ("timeout", -1, "a number of seconds above 0"),
         ("timeout", float("nan"), "a number of seconds above 0"),
-        ("timeout", float("inf"), "a number of seconds above 0"),
+        ("timeout", float("inf"), "a number of seconds above 0, 315360000 at most"),
         ("timeout", "3", "a number of seconds above 0"),
         ("timeout", True, "a number of seconds above 0"),
         ("flush_interval", -0.1, "a number of seconds, 0 or more"),
         ("flush_interval", 10**400, "a number of seconds, 0 or more"),
         ("shutdown_timeout", None, "a number of seconds, 0 or more"),
-        ("queue_path", 5, "None, or the path of a directory"),
-        ("queue_path", "", "None, or the path of a directory"),
-        ("queue_path", b"/tmp/queue", "None, or the path of a directory"),
-        ("queue_path", "/tmp/\0", "None, or the path of a directory"),
-        ("queue_path", "~no-such-user-1/queue", "None, or the path of a directory"),
+        ("queue_path", 5, "the path of a directory"),
+        ("queue_path", "", "the path of a directory"),
+        ("queue_path", b"/tmp/queue", "the path of a directory"),
+        ("queue_path", "/tmp/\0", "the path of a directory"),
+        ("queue_path", "~no-such-user-1/queue", "the path of a directory"),
         ("max_queue_bytes", MIB - 1, f"a whole number, {MIB} or more"),
         ("max_queue_bytes", 1e9, f"a whole number, {MIB} or more"),
         ("max_body_bytes", -1, "a whole number, 0 or more"),
@@ -212,8 +213,25 @@ def test_a_deprecated_name_serves_with_a_warning_that_names_the_new_one_and_the_
 
 
 def test_the_new_name_goes_before_the_deprecated_one() -> None:
+    with pytest.warns(DeprecationWarning, match="whitelist is deprecated"):
+        assert ("new",) == config(allowlist=["new"], whitelist=["old"]).allowlist
+
+
+def test_what_is_denied_under_both_names_is_denied() -> None:
     with pytest.warns(DeprecationWarning, match="blacklist is deprecated"):
-        assert ("new",) == config(denylist=["new"], blacklist=["old"]).denylist
+        assert ("new", "old") == config(denylist=["new"], blacklist=["old"]).denylist
+
+
+def test_a_home_directory_in_the_environment_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("README_METRICS_QUEUE_PATH", "~/queue")
+    assert tmp_path / "queue" == config().queue_path
+
+
+def test_a_home_directory_of_nobody_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("README_METRICS_QUEUE_PATH", "~no-such-user-1/queue")
+    with pytest.raises(ConfigurationError, match=r"README_METRICS_QUEUE_PATH is '~no-such-user-1/queue'; allowed: the"):
+        config()
 
 
 def test_a_denylist_overrides_an_allowlist_with_a_warning_at_the_callers_line() -> None:

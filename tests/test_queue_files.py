@@ -107,21 +107,21 @@ def test_a_file_in_place_of_the_directory_is_refused_with_the_fix(path: Path) ->
 
 
 @NEEDS_ROOT
-def test_another_users_directory_is_refused_by_root_too_with_what_to_type(path: Path) -> None:
+def test_another_users_directory_is_refused_by_root_too_with_the_fix(path: Path) -> None:
     path.parent.mkdir(mode=0o700)
     os.chown(path.parent, SOMEBODY, -1)
     owner = files.user_name(SOMEBODY)
-    with pytest.raises(QueueUnavailable, match=rf"belongs to {owner}: run as that user \(sudo -u {owner} …\)"):
+    with pytest.raises(QueueUnavailable, match=rf"belongs to {owner}: set queue_path .* or chown that one"):
         sqlite_queue(path).put(entry(1))
     assert [] == list(path.parent.iterdir())
 
 
 @NEEDS_ROOT
-def test_another_users_file_is_refused_with_what_to_type(path: Path) -> None:
+def test_another_users_file_is_refused_with_the_fix(path: Path) -> None:
     path.parent.mkdir(mode=0o700)
     path.touch()
     os.chown(path, SOMEBODY, -1)
-    with pytest.raises(QueueUnavailable, match=rf"sudo -u {files.user_name(SOMEBODY)} …"):
+    with pytest.raises(QueueUnavailable, match=rf"belongs to {files.user_name(SOMEBODY)}: set queue_path"):
         sqlite_queue(path).put(entry(1))
 
 

@@ -8,6 +8,7 @@ or the server's address is wrong.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import sys
@@ -49,7 +50,10 @@ class Command(click.Command):
     """A command whose errors have the exit status that scripts rely on."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run it."""
+        """Run it; a character that the terminal's encoding lacks is shown escaped."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except (MetricsError, PermissionError) as error:

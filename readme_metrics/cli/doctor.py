@@ -94,7 +94,7 @@ def _key(place: Place) -> Check:
 
 def _existing(directory: Path) -> Path:
     """The directory, or the nearest one above it that is there."""
-    return next(path for path in (directory, *directory.parents) if path.exists())
+    return next(path for path in (directory, *directory.parents) if files.exists(path))
 
 
 def _directory(place: Place) -> Iterator[Check]:
@@ -104,7 +104,8 @@ def _directory(place: Place) -> Iterator[Check]:
     if not existing.is_dir():
         yield Check("directory", FAIL, f"{existing} is not a directory", files.FIX)
     elif wrong := place.wrong_user():
-        yield Check("directory", WARN, f"{wrong}; its queue files were not looked at")
+        level = WARN if os.geteuid() == 0 else FAIL  # root looks around; another user's app would store nothing there
+        yield Check("directory", level, f"{wrong}; its queue files were not looked at", files.NOT_OURS)
     elif not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
         yield Check("directory", FAIL, f"{existing} cannot be written: logs would wait in memory only", files.FIX)
     elif directory != existing:
@@ -205,8 +206,8 @@ def sqlite(version: tuple[int, ...]) -> Check:
 
 def _host() -> Iterator[Check]:
     if version := _installed("uwsgi"):
-        text = f"uWSGI {version} is installed: without threads it stores logs and sends none"
-        yield Check("uWSGI", OK, text, "run it with --enable-threads (or --threads N)")
+        text = f"uWSGI {version} is installed: one that runs no threads stores logs and sends none"
+        yield Check("uWSGI", OK, text, "older ones need --enable-threads (or --threads N)")
     if version := _installed("gevent"):
         text = f"gevent {version} is installed: it must patch before anything else is imported"
         yield Check("gevent", OK, text, "gunicorn --worker-class gevent does; elsewhere monkey.patch_all() first")

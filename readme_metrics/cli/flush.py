@@ -32,6 +32,7 @@ from readme_metrics.cli.base import (
     say_other_queues,
 )
 from readme_metrics.cli.flushing import Ended, Result, flush, holds_nothing
+from readme_metrics.config import MOST_SECONDS
 from readme_metrics.queue import ledger
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ STATUS_OF_HOLD: Final = {"refused": NOT_ALLOWED, "misdirected": NOT_CONFIGURED}
 @click.option(
     "--max-time",
     metavar="S",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(0, MOST_SECONDS),
     default=MAX_TIME_S,
     show_default=True,
     help="Seconds after which no further batch is sent.",

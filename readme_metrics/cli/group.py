@@ -113,7 +113,7 @@ def _show(place: Place, reports: list[Report], speeds: dict[str, Speed], unreada
     for finding in found or [Finding(Level.WELL, status_text.well(waiting))]:
         say(click.style(figures.wrapped(finding.sentence), fg=COLOURS[finding.level]))
     say(f"\nDirectory {place.directory}")
-    if not reports:
+    if not (reports or unreadable):
         say("No queue file is there. Is it the app's queue_path? --queue-path looks elsewhere.")
     for report in reports:
         say(f"\n{_title(place, Path(report.path).name)}")

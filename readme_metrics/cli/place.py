@@ -1,18 +1,22 @@
-"""Where a command works: the directory, the server and the key, and the queue file that follows from them."""
+"""Where a command works: the directory, the server and the key, and the queue file that follows from them.
+
+A link to a directory is followed once, as the queue does.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from readme_metrics.config import check_api_key, default_queue_path, queue_file_name, server_from_environment
+from readme_metrics.config import check_api_key, queue_directory, queue_file_name, server_from_environment
 from readme_metrics.errors import ConfigurationError
 from readme_metrics.queue import files
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from readme_metrics.config import MetricsApiConfig
 
 
@@ -58,8 +62,8 @@ class Place:
     def wrong_user(self, file: Path | None = None) -> str | None:
         """Who owns the directory, or the file, and what to type, where it is not this user (root too)."""
         for path, what in ((self.directory, "directory"), (file, "file")):
-            if path is not None and path.exists() and (wrong := files.wrong_user(path, what=what)):
-                return wrong
+            if path is not None and files.exists(path) and (owner := files.stranger(path.stat())):
+                return f"the queue's {what} {path} belongs to {owner}: run as that user (sudo -u {owner} …)"
         return None
 
     def unreadable(self) -> str | None:
@@ -80,7 +84,7 @@ def place_of_environment(queue_path: str | None, api_key: str | None) -> Place:
     """Read options first, then README_METRICS_QUEUE_PATH, README_METRICS_SERVER and README_API_KEY."""
     key = api_key or os.environ.get("README_API_KEY") or None
     return Place(
-        directory=_directory(queue_path or default_queue_path()),
+        directory=queue_directory(queue_path or None).resolve(),
         server=server_from_environment(),
         api_key=None if key is None else check_api_key(key),
         chosen=bool(queue_path or os.environ.get("README_METRICS_QUEUE_PATH")),
@@ -90,15 +94,10 @@ def place_of_environment(queue_path: str | None, api_key: str | None) -> Place:
 def place_of_app(config: MetricsApiConfig, queue_path: str | None, api_key: str | None) -> Place:
     """Read options first, then the app's own configuration."""
     return Place(
-        directory=_directory(queue_path or str(config.queue_path)),
+        directory=queue_directory(queue_path or config.queue_path).resolve(),
         server=config.server,
         api_key=check_api_key(api_key or config.api_key),
         chosen=bool(queue_path) or not config.queue_path_is_default,
         batch_length=config.buffer_length,
         timeout_s=config.timeout,
     )
-
-
-def _directory(path: str | Path) -> Path:
-    """Follow a link to a directory once, as the queue does."""
-    return Path(path).expanduser().absolute().resolve()

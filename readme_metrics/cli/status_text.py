@@ -71,7 +71,7 @@ def findings(report: Report, now: float) -> list[Finding]:
     found = [
         *_of_the_books(report.books),
         *_of_delivery(report, now),
-        *_of_losses(report.books),
+        *_of_losses(report.books, now),
     ]
     return sorted(found, key=lambda finding: -finding.level)
 
@@ -87,7 +87,7 @@ def _of_delivery(report: Report, now: float) -> list[Finding]:
     waiting = report.books.waiting
     if not waiting:
         return []
-    if held(report, now) and report.hold is not None:
+    if report.hold is not None:  # running, or being tried: only a delivery forgets it
         sentence = f"Delivery is stopped since {_since(report, now)}: {report.hold.reason}. "
         level = Level.WARNING if report.hold.kind == "later" else Level.WRONG
         return [Finding(level, f"{sentence}{_wait(waiting)}, none is lost.")]
@@ -107,13 +107,16 @@ def _of_delivery(report: Report, now: float) -> list[Finding]:
     return []
 
 
-def _of_losses(books: Books) -> list[Finding]:
+def _of_losses(books: Books, now: float) -> list[Finding]:
     found = []
     if books.not_accepted:
-        sentence = f"Not stored at all: {figures.by_reason(books.not_accepted)}. readme-metrics doctor looks for why."
+        told = figures.by_reason(books.not_accepted)
+        since = _moment(books.epoch_began_at, now)
+        sentence = f"Not stored at all since {since}: {told}. readme-metrics doctor looks for why."
         found.append(Finding(Level.WARNING, sentence))
     if full := books.dropped.get("queue full"):
-        sentence = f"{figures.entries(full)} dropped, the queue was full: raise max_queue_bytes."
+        since = _moment(books.epoch_began_at, now)
+        sentence = f"{figures.entries(full)} dropped since {since}, the queue was full: raise max_queue_bytes."
         found.append(Finding(Level.WARNING, sentence))
     if books.dead:
         what = figures.dead_letters(books.dead)
@@ -196,8 +199,10 @@ def _drainer(drainer: Drainer | None, now: float) -> str:
 
 def _hold(report: Report, now: float) -> str:
     hold = report.hold
-    if hold is None or not held(report, now):
+    if hold is None:
         return ""
+    if not held(report, now):
+        return f"over: the next attempt is under way, or comes with the next batch ({hold.reason})"
     return f"until {figures.stamp(hold.until)}, for {figures.span(hold.until - now)} more ({hold.reason})"
 
 

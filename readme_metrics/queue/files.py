@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 FIX: Final = "set queue_path (or README_METRICS_QUEUE_PATH) to a directory that this user can write"
 
+NOT_OURS: Final = "set queue_path (or README_METRICS_QUEUE_PATH) to a directory of this user's own, or chown that one"
+
 
 def prepare_directory(directory: Path) -> Path:
     """Make the directory (0700) or check the one that is there; a link to a directory is followed once, here.
@@ -34,8 +36,8 @@ def prepare_directory(directory: Path) -> Path:
         raise QueueUnavailable(f"the queue's directory {directory} is not a directory: {FIX}") from None
     except OSError as error:
         raise _refusal(f"the queue's directory {directory} cannot be made", error) from error
-    if wrong := wrong_user(resolved, status):
-        raise QueueUnavailable(wrong)
+    if owner := stranger(status):
+        raise QueueUnavailable(f"the queue's directory {resolved} belongs to {owner}: {NOT_OURS}")
     if not os.access(resolved, os.R_OK | os.W_OK | os.X_OK):
         raise QueueUnavailable(f"the queue's directory {resolved} cannot be written: {FIX}")
     return resolved
@@ -50,15 +52,11 @@ def _make_private(directory: Path) -> None:
         directory.chmod(0o700)  # whatever the umask took from its owner
 
 
-def wrong_user(path: Path, status: os.stat_result | None = None, *, what: str = "directory") -> str | None:
-    """Say who owns the directory and what to type, where it is not this user (root too); None: it is ours."""
+def stranger(status: os.stat_result) -> str | None:
+    """Name of the owner, where that is not this user (root too); None: it is ours."""
     if not hasattr(os, "geteuid"):
         return None  # pragma: no cover - Windows
-    owner = (status or path.stat()).st_uid
-    if owner == os.geteuid():
-        return None
-    name = user_name(owner)
-    return f"the queue's {what} {path} belongs to {name}: run as that user (sudo -u {name} …)"
+    return None if status.st_uid == os.geteuid() else user_name(status.st_uid)
 
 
 def user_name(uid: int) -> str:
@@ -92,16 +90,18 @@ def prepare_file(path: Path) -> bool:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise QueueUnavailable(f"the queue's file {path} is not a regular file: remove it")
-        if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
-            raise QueueUnavailable(
-                f"the queue's file {path} belongs to {user_name(status.st_uid)}: "
-                f"run as that user (sudo -u {user_name(status.st_uid)} …)"
-            )
+        if owner := stranger(status):
+            raise QueueUnavailable(f"the queue's file {path} belongs to {owner}: {NOT_OURS}")
         if hasattr(os, "fchmod") and stat.S_IMODE(status.st_mode) != 0o600:
             os.fchmod(descriptor, 0o600)
         return status.st_size == 0 or os.read(descriptor, len(SQLITE_MAGIC)) == SQLITE_MAGIC
     finally:
         os.close(descriptor)
+
+
+def exists(path: Path) -> bool:
+    """Whether it can be seen to be there; ``Path.exists`` raises where a directory above cannot be looked into."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def queue_files(directory: Path) -> list[Path]:
