@@ -18,7 +18,7 @@ from readme_metrics import forks
 from readme_metrics.config import queue_file_name
 from readme_metrics.delivery import Delivery
 from readme_metrics.drain import Drain
-from readme_metrics.errors import NotAccepted, QueueUnavailable
+from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
 from readme_metrics.flusher import Flusher
 from readme_metrics.inline_flusher import InlineFlusher
 from readme_metrics.queue import open_queue
@@ -181,8 +181,9 @@ class Pipeline:
         return self._queue.backlog().count
 
     def _follow(self, deadline: float) -> None:
-        """Another process drains: ask it, and watch."""
-        self._queue.ask_flush()
+        """Another process drains, or the file is locked: ask, and watch."""
+        with contextlib.suppress(QueueError):  # locked
+            self._queue.ask_flush()
         while self._queue.backlog().count and time.monotonic() < deadline and not self._stop.wait(FOLLOW_EVERY_S):
             hold = self._queue.hold()
             if hold is not None and hold.until > time.time():
@@ -212,7 +213,7 @@ class Pipeline:
             self._queue.close()
             self._delivery.close()
         else:
-            self._queue.tend()
+            self._queue.leave()
 
     def before_fork(self) -> None:
         """Nothing: the queue lets go of its file by itself."""

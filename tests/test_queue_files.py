@@ -168,13 +168,17 @@ def test_a_directory_removed_under_an_open_queue_is_made_again(path: Path, caplo
     queue.close()
 
 
-def test_a_drainer_without_traffic_makes_a_removed_directory_again(path: Path) -> None:
+def test_a_removed_directory_is_made_again_by_the_next_put_and_not_before_it_or_at_exit(path: Path) -> None:
     queue = sqlite_queue(path)
     assert queue.elect()
     shutil.rmtree(path.parent)
-    assert queue.elect()
+    assert not queue.elect()
     queue.tend()
-    assert path.exists()
+    queue.close()
+    assert not path.parent.exists()
+    queue.put(entry(1))
+    assert queue.elect()
+    assert [entry(1)] == drained(queue)
     queue.close()
 
 
@@ -294,7 +298,9 @@ def test_what_is_put_between_two_looks_leaves_the_space_to_move_it_into_the_file
     queue.close()
 
 
-def test_what_was_delivered_while_a_stranger_fills_the_volume_is_not_claimed_again(volume: Path) -> None:
+def test_what_was_delivered_while_a_stranger_fills_the_volume_is_not_claimed_again_and_nothing_else_is(
+    volume: Path,
+) -> None:
     clock = Clock()
     queue = sqlite_queue(volume / "queue.sqlite", clock=clock)
     assert queue.elect()
@@ -305,11 +311,15 @@ def test_what_was_delivered_while_a_stranger_fills_the_volume_is_not_claimed_aga
     fill(filler)
     queue.ack(batch)
     put_until_refused(queue, clock, "no space")
-    assert entries(20)[10:] == list((queue.claim(10, 1_000_000) or batch).entries)
+    assert (0, None) == (queue.unclaimed(10).count, queue.claim(10, 1_000_000))
+    queue.resign()
+    assert not queue.elect()
     filler.unlink()
     clock.sleep(1)
+    assert queue.elect()
     queue.tend()
     assert 10 == queue.report().books.delivered
+    assert entries(20)[10:] == list((queue.claim(10, 1_000_000) or batch).entries)
     assert queue.report().books.balanced
     queue.close()
 

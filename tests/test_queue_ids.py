@@ -124,6 +124,9 @@ def test_an_ack_broken_off_anywhere_has_deleted_and_booked_nothing(path: Path, i
     file._getter.set_progress_handler(None, 1)
     assert (0, 0) == file.look(lambda sql: sql.execute("SELECT delivered, last_id FROM ledger").fetchone())
     assert (12, True) == (queue.report().books.waiting, queue.report().books.balanced)
+    assert [] == drained(queue), "while ten are delivered and not booked"
+    assert queue.elect()
+    queue.tend()
     assert [entry(10), entry(11)] == drained(queue)
     assert (12, True) == (queue.report().books.delivered, queue.report().books.balanced)
     queue.close()

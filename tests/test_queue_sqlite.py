@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 import sys
 import time
 from contextlib import closing
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
-from readme_metrics.queue import durable, keeper, ledger
+from readme_metrics.queue import durable, keeper, ledger, salvage, schema
 from readme_metrics.queue.contract import Hold
 from tests.queues import (
     Clock,
@@ -120,13 +121,39 @@ def test_what_waited_in_memory_is_written_before_the_process_leaves(queue: Sqlit
     assert [b"first", *entries(3)] == rows(path)
 
 
-def test_what_cannot_be_written_before_the_process_leaves_is_told(
-    queue: SqliteQueue, path: Path, caplog: pytest.LogCaptureFixture
+def test_what_cannot_be_written_before_the_process_leaves_waits_beside_the_file(
+    queue: SqliteQueue, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(salvage, "SETTLE_S", 0.0)
     with stranger(path):
         put_all(queue, entries(3))
         queue.close()
-    assert f"3 entries could not be stored in {path}: database is locked" == caplog.messages[-1]
+        [left] = salvage.set_aside_files(path)
+        assert 0o600 == stat.S_IMODE(left.stat().st_mode)
+        queue.close()
+    told = f"3 entries could not be stored in {path} (database is locked): they wait beside it, for whoever drains it"
+    assert caplog.messages[-1].startswith(told)
+    assert queue.elect()
+    queue.tend()
+    assert [b"first", *entries(3)] == drained(queue)
+    assert queue.report().books.balanced
+    assert {path.name, f"{path.name}-wal", f"{path.name}-shm", path.with_suffix(".lock").name} == {
+        each.name for each in path.parent.iterdir()
+    }
+
+
+def test_what_cannot_be_written_beside_the_file_either_is_told_and_leaves_nothing(
+    queue: SqliteQueue, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(schema, "create", broken)
+    with stranger(path):
+        put_all(queue, entries(3))
+        queue.close()
+        assert [] == [each.name for each in path.parent.iterdir() if "left" in each.name]
+    assert caplog.messages[-1].endswith("nor beside it (disk I/O error): they are lost")
 
 
 def test_the_memory_for_that_is_bounded_and_what_it_refuses_is_counted_in_the_file_later(
@@ -193,7 +220,7 @@ def test_a_stranger_that_goes_while_the_first_request_waits_costs_only_that(
     assert [b"first", entry(1)] == drained(queue)
 
 
-def test_what_was_delivered_while_a_stranger_holds_the_file_is_remembered_and_not_claimed_again(
+def test_what_was_delivered_while_a_stranger_holds_the_file_is_not_claimed_again_and_nothing_else_is(
     queue: SqliteQueue, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     put_all(queue, entries(3))
@@ -201,18 +228,18 @@ def test_what_was_delivered_while_a_stranger_holds_the_file_is_remembered_and_no
     batch = queue.claim(2, 1000)
     assert batch is not None
     with stranger(path):
-        queue.resign()
         queue.ack(batch)
         queue.ack(batch)
-        assert 2 == queue.unclaimed(10).count
+        assert (0, None) == (queue.unclaimed(10).count, queue.claim(10, 1000))
         queue.resign()
-        assert queue.elect()
-        again = queue.claim(10, 1000)
-        assert again is not None
-        assert entries(3)[1:] == list(again.entries)
+        assert not queue.elect(), "what it sent now could not be deleted"
         assert 0 == queue.report().books.delivered
         assert 2 == len(caplog.records)
+    assert queue.elect()
     queue.tend()
+    again = queue.claim(10, 1000)
+    assert again is not None
+    assert entries(3)[1:] == list(again.entries)
     books = queue.report().books
     assert (2, 2, True) == (books.delivered, books.waiting, books.balanced)
     assert "delivered entries are deleted" == caplog.messages[-1]

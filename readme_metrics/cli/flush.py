@@ -82,8 +82,8 @@ def flush_command(
     refused, or run as another user than the queue's; 78 not configured, or the server's address is wrong; 74 the queue
     cannot be read; 2 usage.
 
-    --json prints directory, queue, ended, waiting, delivered, dead, took_s, hold (null, or until, length_s, kind,
-    reason, timeout_s), other_queues (each with path and waiting), exit_status.
+    --json prints directory, queue, ended, waiting, unsaved_files, delivered, dead, took_s, hold (null, or until,
+    length_s, kind, reason, timeout_s), other_queues (each with path and waiting), exit_status.
     """
     if file_name is None:
         check_place(place)  # before a key is missed: sudo has taken it out of the environment
@@ -208,8 +208,7 @@ def summary(result: Result, file: Path, now: float) -> str:
     """One line for a person."""
     done = _done(result)
     if result.ended is not Ended.EMPTY:
-        waits = "waits" if result.waiting == 1 else "wait"
-        remains = f"{figures.entries(result.waiting)} {waits} in {file.parent}: {_why(result, now)}."
+        remains = f"{_remaining(result)} in {file.parent}: {_why(result, now)}."
         return f"{remains} Meanwhile: {done}." if done else remains
     if done:
         return f"Nothing waits in {file.parent} any more: {done}."
@@ -217,6 +216,13 @@ def summary(result: Result, file: Path, now: float) -> str:
         return f"Nothing waits: {file.parent} does not exist. Is it the app's queue_path?"
     never = "" if file.exists() else ": no entry of this key and server was ever stored there"
     return f"Nothing waits in {file.parent}{never}."
+
+
+def _remaining(result: Result) -> str:
+    waits = f"{figures.entries(result.waiting)} {'waits' if result.waiting == 1 else 'wait'}"
+    if not result.unsaved_files:
+        return waits
+    return f"{waits}, and more in {result.unsaved_files} set aside or left beside the file,"
 
 
 def _done(result: Result) -> str:
@@ -236,5 +242,8 @@ def _why(result: Result, now: float) -> str:
     if result.ended is Ended.OUT_OF_TIME:
         return "time is up; run it again, or give it more with --max-time"
     if result.ended is Ended.UNDELETED:
-        return "they are delivered and cannot be deleted yet; make room on the volume and run it again"
+        return (
+            "some are delivered and cannot be deleted yet; make room on the volume, or end the program that locks the "
+            "file, and run it again"
+        )
     return "it was stopped, and none is lost"

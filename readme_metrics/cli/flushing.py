@@ -68,6 +68,8 @@ class Result:
 
     ended: Ended
     waiting: int = 0
+    unsaved_files: int = 0
+    """Files beside the queue's whose entries are not in it yet, and not counted."""
     delivered: int = 0
     dead: int = 0
     took_s: float = 0.0
@@ -175,6 +177,7 @@ class Flush:
         return Result(
             ended,
             waiting=after.waiting,
+            unsaved_files=len(salvage.set_aside_files(self._path)),
             delivered=after.delivered - (before.delivered if same else 0),
             dead=max(0, after.dead - (before.dead if same else 0)),
             took_s=self._clock() - self._began,
@@ -185,6 +188,8 @@ class Flush:
         for _ in range(ELECT_TRIES):
             if self._queue.elect():
                 return True
+            if not self._left_s():
+                break  # a file that is locked costs a second each
             self._sleep(ELECT_PAUSE_S)
         return False
 
@@ -195,6 +200,9 @@ class Flush:
     def _why_stopped(self) -> Ended:
         return Ended.OUT_OF_TIME if self._clock() >= self._deadline else Ended.STOPPED
 
+    def _is_empty(self, waiting: int) -> bool:
+        return not waiting and not salvage.set_aside_files(self._path)
+
     # -- as the drainer
 
     def _drain_all(self) -> Ended | None:
@@ -202,13 +210,17 @@ class Flush:
         with self._office():
             while True:
                 ending = self._drain.run(everything=True, deadline=self._deadline)
-                if not self._queue.backlog().count:
+                waiting = self._queue.backlog().count
+                if self._is_empty(waiting):
                     return Ended.EMPTY
                 if ending is Ending.HELD:
                     return Ended.HELD
-                if ending is Ending.STOPPED:
+                if ending is Ending.STOPPED or not self._left_s():
                     return self._why_stopped() if self._stop.is_set() or not self._left_s() else None
-                if not self._queue.unclaimed(1).count:
+                if not waiting:
+                    self._stop.wait(FOLLOW_EVERY_S)  # what stands beside the file is saved when it has settled
+                self._queue.tend()
+                if waiting and not self._queue.unclaimed(1).count:
                     return Ended.UNDELETED
 
     @contextlib.contextmanager
@@ -247,7 +259,7 @@ class Flush:
                 return self._why_stopped()
 
     def _reason_to_leave(self, waiting: int) -> Ended | None:
-        if not waiting:
+        if self._is_empty(waiting):
             return Ended.EMPTY
         return Ended.HELD if self._held() and not self._forgiven() else None
 

@@ -220,8 +220,11 @@ class DurableQueue(Protocol):
     def tend(self, *, idle: bool = False) -> None:
         """Once a second: write what waits in memory; as the drainer also checkpoint, make room, shrink."""
 
+    def leave(self) -> None:
+        """Write what waits in memory, wherever that can be: this process is ending."""
+
     def close(self) -> None:
-        """Let go of every file and of the drainer's office; a later call opens again."""
+        """Leave; let go of every file and of the drainer's office; a later call opens again."""
 
     # -- drainer
 

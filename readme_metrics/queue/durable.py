@@ -18,7 +18,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from readme_metrics.errors import NotAccepted, QueueError
+from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
 from readme_metrics.queue import files, ledger, salvage, wal
 from readme_metrics.queue.drainer_lock import read_drainer
 from readme_metrics.queue.keeper import LOOK_EVERY_S, FileKeeper
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SPARE_BYTES: Final = 4 * wal.MIB
 """Free space that must stay beside what the WAL may still add to the file: in WAL mode even a DELETE needs some. What
 is put between two looks counts twice, in the WAL and in what it will add: each process may put 1 MiB."""
+DELETE_BYTES: Final = wal.MIB
+"""Free space without which nobody becomes the drainer: the deletes after a few POSTs need a part of it in the WAL."""
 SPINS: Final = 4
 """Tries at once: a sibling's put holds the write lock for 20 µs; who yields the core is without it for longer."""
 SPIN_S: Final = 0.00003
@@ -272,7 +274,8 @@ class SqliteQueue(FileKeeper):
             self._say(
                 "unbooked",
                 logging.WARNING,
-                f"delivered entries cannot be deleted yet ({error}): they are not sent again",
+                f"delivered entries cannot be deleted yet ({error}): this process does not send them again, and sends "
+                "nothing else until they are",
             )
 
     def _ack(self, batches: Sequence[Batch], answers_with_errors: int, file: QueueFile) -> None:
@@ -317,7 +320,13 @@ class SqliteQueue(FileKeeper):
 
     # -- the drainer's office
 
+    def _has_no_file(self) -> bool:
+        """Whether the file was removed, and nothing asks for another: the next put makes it, or the next command."""
+        return self._file is not None and not self._spill and self._file.moved() and not files.exists(self.path)
+
     def elect(self) -> bool:
+        if self._has_no_file():
+            return False
         self._do(lambda _: None)  # the directory is there, and a claim can follow
         with self._office:
             was_held = self._lock.held
@@ -327,7 +336,21 @@ class SqliteQueue(FileKeeper):
                 raise QueueError(f"the drainer lock {files.lock_path(self.path)}: {error}") from error
         if held and not was_held:
             self._claims.forget_all_but_unbooked()
+            return self._can_delete()
         return held
+
+    def _can_delete(self) -> bool:
+        """Whether the file takes deletes now: what is sent while it does not, the next drainer sends again."""
+        try:
+            self._do(lambda file: file.write(ledger.prove_writable))
+            can = files.free_bytes(self.path.parent) >= DELETE_BYTES
+        except QueueUnavailable:
+            raise
+        except QueueError:
+            can = False
+        if not can:
+            self.resign()
+        return can
 
     def resign(self) -> None:
         self._notice_fork()
@@ -336,7 +359,7 @@ class SqliteQueue(FileKeeper):
             self._lock.release()
 
     def tend(self, *, idle: bool = False) -> None:
-        file = self._look()
+        file = None if self._has_no_file() else self._look()
         if file is None:
             return
         try:
@@ -364,15 +387,32 @@ class SqliteQueue(FileKeeper):
             self._spill.forget(len(entries))
         return entries
 
-    def close(self) -> None:
+    def leave(self) -> None:
         self._notice_fork()
         with self._opening:
             try:
                 self._write_what_waits()
             except (sqlite3.Error, QueueError) as error:
-                self._say(
-                    "unsaved", logging.ERROR, f"{len(self._spill)} entries could not be stored in {self.path}: {error}"
-                )
+                self._leave_beside(error)
+
+    def _leave_beside(self, why: Exception) -> None:
+        """Write what waits in memory into a file beside the locked one."""
+        with self._spilling:
+            entries = self._spill.first(len(self._spill))
+            if not entries:
+                return
+            what = f"{len(entries)} entries could not be stored in {self.path} ({why})"
+            try:
+                salvage.leave_beside(self.path, entries, now=self._now)
+            except (sqlite3.Error, OSError) as error:
+                self._say("unsaved", logging.ERROR, f"{what}, nor beside it ({error}): they are lost")
+            else:
+                self._spill.forget(len(entries))
+                self._say("beside", logging.WARNING, f"{what}: they wait beside it, for whoever drains it next")
+
+    def close(self) -> None:
+        self.leave()
+        with self._opening:
             if self._file is not None:
                 self._close_file(self._file)
         self.resign()

@@ -293,6 +293,11 @@ def books(connection: sqlite3.Connection) -> Books:
     )
 
 
+def prove_writable(connection: sqlite3.Connection) -> None:
+    """Write a page that says what it said; raises where the file is locked or its volume full."""
+    connection.execute("UPDATE ledger SET last_id = last_id")
+
+
 def epoch(connection: sqlite3.Connection) -> tuple[int, float]:
     """Number of the books' epoch and when it began, which no two files have in common."""
     number, began_at = connection.execute("SELECT epoch, epoch_began_at FROM ledger").fetchone()

@@ -198,5 +198,8 @@ class MemoryQueue:
     def tend(self, *, idle: bool = False) -> None:
         pass  # there is no file
 
+    def leave(self) -> None:
+        pass  # what waits goes on waiting until the process ends
+
     def close(self) -> None:
-        self.resign()  # what waits goes on waiting until the process ends
+        self.resign()

@@ -1,4 +1,4 @@
-"""A corrupt file: moved out of the way at once, and what can be read in it saved into the new one.
+"""What stands beside a queue file and is saved into it: a corrupt one's rows, and what a process left at its end.
 
 Two steps, because any process may meet the corruption, in a request: ``set_aside`` renames, which is instant, and
 service goes on in a new file. Its rows are saved by the drainer a moment later, when every process has noticed
@@ -14,11 +14,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from readme_metrics.queue import ledger
+from readme_metrics.queue import ledger, schema
 from readme_metrics.queue.drainer_lock import DrainerLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from readme_metrics.queue.ledger import Gap
@@ -28,6 +28,8 @@ SETTLE_S: Final = 1.0
 """After this nobody writes to a file that was set aside: a put looks every 0.1 s and waits for a lock 0.25 s."""
 KEPT: Final = 2
 """Corrupt files kept for a person to look at."""
+LEFT: Final = ".left-"
+"""In the name of what a process that ended left beside a locked file."""
 COMPANIONS: Final = ("-shm", "-wal", "")
 """The file itself last: while it has its name, what was broken off is done again."""
 Row = tuple[Any, ...]
@@ -44,8 +46,7 @@ def set_aside(path: Path, identity: os.stat_result, *, now: Callable[[], float] 
         return False
     try:
         if path.exists() and os.path.samestat(path.stat(), identity):
-            moment = now()
-            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(moment)) + f"{moment % 1:.6f}"[1:]
+            stamp = _stamp(now())
             for companion in COMPANIONS:
                 with contextlib.suppress(FileNotFoundError):
                     path.with_name(path.name + companion).rename(
@@ -56,11 +57,44 @@ def set_aside(path: Path, identity: os.stat_result, *, now: Callable[[], float] 
         lock.release()
 
 
+def _stamp(moment: float) -> str:
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(moment)) + f"{moment % 1:.6f}"[1:]
+
+
+def leave_beside(path: Path, entries: Sequence[bytes], *, now: Callable[[], float] = time.time) -> None:
+    """Write entries into a file of their own, whole or not at all, beside one that is locked; saved as those set aside.
+
+    Raises ``OSError`` and ``sqlite3.Error``.
+    """
+    left = path.with_name(f"{path.name}{LEFT}{_stamp(now())}-{os.getpid()}")
+    unfinished = left.with_name(f".{left.name}")
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    try:
+        with contextlib.closing(sqlite3.connect(str(unfinished), isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode=MEMORY")
+            schema.create(connection, now=now)
+            with ledger.writing(connection):
+                connection.executemany(ledger.PUT, [(entry, now()) for entry in entries])
+        unfinished.rename(left)
+    except BaseException:
+        unfinished.unlink()
+        raise
+
+
+def unsaved_files(directory: Path) -> list[Path]:
+    """Files that were set aside, or left, and whose rows are not saved yet."""
+    return [
+        found
+        for found in directory.glob("*.sqlite.*-*")
+        if (".salvage-" in found.name or LEFT in found.name)
+        and not found.name.startswith(".")
+        and not found.name.endswith(("-wal", "-shm"))
+    ]
+
+
 def set_aside_files(path: Path) -> list[Path]:
-    """Files that were set aside and whose rows are not saved yet, oldest first."""
-    return sorted(
-        found for found in path.parent.glob(f"{path.name}.salvage-*") if not found.name.endswith(("-wal", "-shm"))
-    )
+    """Those of one queue file, oldest first."""
+    return sorted(found for found in unsaved_files(path.parent) if found.name.startswith(f"{path.name}."))
 
 
 def was_set_aside(path: Path, identity: os.stat_result) -> bool:
@@ -89,7 +123,10 @@ def save_rows(path: Path, file: QueueFile, *, now: Callable[[], float] = time.ti
             ):
                 for rows, gap in _readable(connection, columns, file.gap(old.name, table)):
                     saved += save(rows, gap)
-        _keep(path, old)
+        if LEFT in old.name:
+            old.unlink()
+        else:
+            _keep(path, old)
         file.forget_gaps(old.name)
     return saved
 

@@ -67,7 +67,8 @@ class Claims:
     """Which rows the drainer has taken; lives as long as the file, across reconnections of the same process.
 
     ``after``: every row up to this id is taken or gone. ``unbooked``: delivered, but the deletion could not be written
-    yet; never claimed again, deleted by ``settle``.
+    yet; never claimed again, deleted by ``settle``. Until then nothing more is claimed: a crash repeats no more than
+    what was in flight.
     """
 
     def __init__(self) -> None:
@@ -181,6 +182,8 @@ class QueueFile(SQLiteQueue):
 
     def unclaimed(self, at_most: int) -> Unclaimed:
         """Look at what could be claimed."""
+        if self.claims.unbooked:
+            return Unclaimed(0, None, asked=False)
         after = self.claims.after
         taken = sorted(id_ for id_ in self.claims.taken if id_ > after)[:MOST_VARIABLES]
         count, first = self._getter.execute(
@@ -193,7 +196,9 @@ class QueueFile(SQLiteQueue):
         return Unclaimed(count, put_at, asked=bool(asked))
 
     def claim(self, limit: int, max_bytes: int) -> Batch | None:
-        """Take the oldest unclaimed rows, reading no further than they fill a batch."""
+        """Take the oldest unclaimed rows, reading no further than they fill a batch; none while any are unbooked."""
+        if self.claims.unbooked:
+            return None
         taken = self.claims.taken
         ids: list[int] = []
         entries: list[bytes] = []

@@ -103,3 +103,36 @@ def test_what_the_memory_for_a_locked_file_cannot_hold_is_counted(bench: Bench) 
     bench.answered.extend(str(each and each.entry_id) for each in answers)
     books = bench.judge("a locked file and its 10 MiB of memory", not_accepted="file locked")
     assert 0 < books.not_accepted["file locked"] < 20
+
+
+def test_an_app_that_ends_while_the_file_is_locked_leaves_what_it_has_beside_it_for_the_next_drainer(
+    bench: Bench,
+) -> None:
+    app = bench.app(gunicorn("--workers=2")).start()
+    clients = bench.clients(app)
+    clients.send(10)
+    bench.wait_until_empty()
+    with locked(oracle.queue_file(bench.queue)):
+        clients.send(20)
+        app.stop()
+        status, words = bench.flushed("--max-time=1")
+        assert (75, 10) == (status, len(bench.server.taken_ids)), words
+    status, words = bench.flushed()
+
+    assert 0 == status, words
+    assert "they wait beside it" in app.log_text()
+    bench.judge("app ends while its file is locked")
+
+
+def test_a_flush_sends_nothing_while_the_file_is_locked_however_often_it_runs(bench: Bench) -> None:
+    app = bench.app(gunicorn(), auto_flush=False).start()
+    clients = bench.clients(app)
+    clients.send(30)
+    app.stop()
+    with locked(oracle.queue_file(bench.queue)):
+        for _ in range(2):
+            status, words = bench.flushed("--max-time=1")
+            assert (75, []) == (status, bench.server.taken_ids), words
+    assert 0 == bench.flushed()[0]
+
+    bench.judge("flush of a locked file")
