@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from readme_metrics.queue import drainer_lock
 from readme_metrics.queue.drainer_lock import DrainerLock, read_drainer
 from tests.queues import end, finished, python, sqlite_queue, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 HOLDER = """
 import sys
@@ -157,3 +159,18 @@ def test_a_killed_drainer_is_replaced_though_its_forked_child_lives(tmp_path: Pa
             until(lock.acquire, "the lock outlived its holder")
         finally:
             end(parent)
+
+
+def test_a_file_system_that_cannot_lock_costs_no_descriptor(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(drainer_lock, "_try_lock", cannot)
+    lock = DrainerLock(path)
+    with pytest.raises(OSError, match="No locks available"):
+        lock.acquire()
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(10):
+        with pytest.raises(OSError, match="No locks available"):
+            lock.acquire()
+    assert before == len(list(Path("/dev/fd").iterdir()))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.queues import drained, end, finished, python, rows, sqlite_queue
+from readme_metrics.queue.durable import SqliteQueue
+from tests.queues import MIB, drained, end, finished, python, rows, sqlite_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -413,3 +414,24 @@ sys.stdin.readline()
             queue.close()
         finally:
             end(holder)
+
+
+def test_one_process_that_has_a_file_open_by_two_paths_keeps_its_locks(path: Path) -> None:
+    """To close any descriptor of a database drops them all: the next process would take itself for the last one."""
+    real = path.parent / "real"
+    path.parent.joinpath("link").symlink_to(real)
+    queues = [SqliteQueue(path.parent / name / path.name, max_bytes=64 * MIB) for name in ("real", "link")]
+    for queue in queues:
+        queue.put(b"first")
+    visitor = python(
+        "import sqlite3, sys; file = sqlite3.connect(sys.argv[1]); file.execute('SELECT 1 FROM ledger').fetchall(); "
+        "file.close()",
+        real / path.name,
+    )
+    assert "" == finished(visitor)
+    for queue in queues:
+        queue.put(b"then")
+    assert [b"first", b"first", b"then", b"then"] == rows(real / path.name)
+    assert real.joinpath(f"{path.name}-wal").exists()
+    for queue in queues:
+        queue.close()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import stat
 import sys
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
 from readme_metrics.queue import durable, keeper, ledger, salvage, schema
 from readme_metrics.queue.contract import Hold
+from readme_metrics.queue.sqlite import QueueFile
 from tests.queues import (
     Clock,
     drained,
@@ -372,14 +374,31 @@ def test_a_failure_that_nothing_mends_is_told_and_not_tried_for_ever(
 
     queue = sqlite_queue(path, clock=clock)
     monkeypatch.setattr("readme_metrics.queue.schema.connect", broken)
-    for _ in range(keeper.MOST_FAILURES):
+    for _ in range(keeper.MOST_FAILURES + 1):
         queue.put(entry(1))
-        clock.sleep(1)
+        clock.sleep(keeper.FAILING_S / keeper.MOST_FAILURES)
     with pytest.raises(QueueUnavailable, match=r"cannot be used \(disk I/O error\): set queue_path"):
         queue.put(entry(1))
     with pytest.raises(QueueUnavailable):
         queue.claim(1, 1)
     queue.close()
+
+
+def test_a_quota_that_is_exceeded_for_a_while_costs_nothing(
+    queue: SqliteQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def over_quota(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("readme_metrics.queue.schema.connect", over_quota)
+        meanwhile.setattr(QueueFile, "put", over_quota)
+        for number in range(100):
+            queue.put(entry(number))
+            clock.sleep(0.9 * keeper.FAILING_S / 100)
+    clock.sleep(1)
+    queue.tend()
+    assert [b"first", *entries(100)] == drained(queue)
 
 
 def test_failures_with_successes_between_are_no_reason_to_give_up(
@@ -417,3 +436,55 @@ def test_the_library_never_serialises_and_never_counts_rows_at_open(queue: Sqlit
     assert queue._file is not None
     assert queue._file._serializer is None
     assert 0 == queue._file._count()
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_noticed(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = schema.connect
+
+    def and_replaced(path: Path, *, fsync: bool) -> sqlite3.Connection:
+        monkeypatch.setattr(schema, "connect", opened)
+        connection = opened(path, fsync=fsync)
+        salvage.set_aside(path, path.stat())
+        sqlite_queue(path).put(b"another's")
+        return connection
+
+    queue = sqlite_queue(path, clock=clock)
+    monkeypatch.setattr(schema, "connect", and_replaced)
+    for number in range(3):
+        queue.put(entry(number))
+        clock.sleep(1)
+    assert entry(2) in rows(path)
+    queue.close()
+
+
+def test_a_signal_in_the_instant_a_transaction_begins_leaves_none_open(path: Path) -> None:
+    class Interrupted(sqlite3.Connection):
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            cursor = super().execute(sql, *arguments)
+            if sql.startswith("BEGIN"):
+                raise KeyboardInterrupt
+            return cursor
+
+    with closing(sqlite3.connect(path, isolation_level=None, factory=Interrupted)) as connection:
+        for transaction in (ledger.writing, ledger.reading):
+            with pytest.raises(KeyboardInterrupt), transaction(connection):
+                pass
+            assert not connection.in_transaction
+
+
+def test_a_log_handler_that_fails_costs_no_entry(queue: SqliteQueue, path: Path) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(record.message)
+
+    broken = Broken()
+    logging.getLogger("readme_metrics").addHandler(broken)
+    try:
+        with stranger(path):
+            queue.put(entry(1))
+        queue.tend()
+    finally:
+        logging.getLogger("readme_metrics").removeHandler(broken)
+    assert [b"first", entry(1)] == drained(queue)

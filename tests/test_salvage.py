@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from readme_metrics.errors import QueueError
-from readme_metrics.queue import salvage
+from readme_metrics.queue import ledger, salvage
 from readme_metrics.queue.schema import PAGE_BYTES
-from tests.queues import Clock, corrupt, drained, entries, entry, put_all, rows, sqlite_queue
+from tests.queues import Clock, corrupt, drained, entries, entry, put_all, rows, sqlite_queue, stranger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -274,4 +274,64 @@ def test_entries_that_wait_are_not_touched_by_a_set_aside_that_is_not_theirs(pat
     put_all(queue, entries(3))
     queue.tend()
     assert entries(3) == drained(queue)
+    queue.close()
+
+
+@pytest.mark.parametrize("limit", ["ROWS_AT_ONCE", "CHUNK_BYTES"])
+def test_a_large_file_is_saved_a_slice_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(salvage, "SLICE_S", 0.0)
+    monkeypatch.setattr(
+        ledger if limit == "ROWS_AT_ONCE" else salvage, limit, 10 if limit == "ROWS_AT_ONCE" else 10_000
+    )
+    before = filled(path, 100)
+    assert salvage.set_aside(path, path.stat())
+    queue = sqlite_queue(path)
+    assert queue.elect()
+    found: list[bytes] = []
+    for slices in itertools.count():  # noqa: B007 - how many is what is asked
+        queue.tend()
+        if not salvage.set_aside_files(path):
+            break
+        part = drained(queue)
+        assert len(part) <= 10
+        found += part
+    assert slices >= 10
+    assert before == found + drained(queue)
+    assert 1 == queue.report().books.dead
+    queue.close()
+
+
+def test_what_cannot_be_read_for_a_reason_that_passes_is_read_when_that_is_over(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = filled(path, 10)
+    assert salvage.set_aside(path, path.stat())
+    [aside] = salvage.set_aside_files(path)
+    queue = sqlite_queue(path)
+    assert queue.elect()
+    with stranger(aside, "PRAGMA locking_mode=EXCLUSIVE") as reader:
+        reader.execute("BEGIN EXCLUSIVE")
+        queue.tend()
+        queue.tend()
+        assert [aside] == salvage.set_aside_files(path)
+    assert 1 == len([record for record in caplog.records if "cannot be saved now" in record.message])
+    queue.tend()
+    assert before == drained(queue)
+    assert "can be saved again" in caplog.text
+    queue.close()
+
+
+def test_a_directory_that_cannot_be_listed_for_a_moment_is_no_trouble_of_the_drains(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_descriptor(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    queue = sqlite_queue(path)
+    queue.put(entry(1))
+    assert queue.elect()
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(salvage, "set_aside_files", no_descriptor)
+        queue.tend()
+    assert [entry(1)] == drained(queue)
     queue.close()

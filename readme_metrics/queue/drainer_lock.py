@@ -75,8 +75,13 @@ class DrainerLock:
             return True
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         descriptor = os.open(self._path, flags, 0o600)
-        if not _try_lock(descriptor) or not self._is_the_file_of_that_name(descriptor):
-            os.close(descriptor)
+        locked = False
+        try:
+            locked = _try_lock(descriptor) and self._is_the_file_of_that_name(descriptor)
+        finally:
+            if not locked:
+                os.close(descriptor)
+        if not locked:
             return False
         if hasattr(os, "fchmod"):
             os.fchmod(descriptor, 0o600)  # whatever the umask took from its owner

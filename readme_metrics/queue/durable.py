@@ -38,6 +38,9 @@ SPARE_BYTES: Final = 4 * wal.MIB
 is put between two looks counts twice, in the WAL and in what it will add: each process may put 1 MiB."""
 DELETE_BYTES: Final = wal.MIB
 """Free space without which nobody becomes the drainer: the deletes after a few POSTs need a part of it in the WAL."""
+RELIEVE_EVERY_S: Final = 1.0
+FROZEN_S: Final = 10.0
+"""A drainer moves its lock file's time stamp once a second."""
 SPINS: Final = 4
 """Tries at once: a sibling's put holds the write lock for 20 µs; who yields the core is without it for longer."""
 SPIN_S: Final = 0.00003
@@ -72,6 +75,7 @@ class SqliteQueue(FileKeeper):
         self._spill = Spill(self._spill_bytes)
         self._not_accepted: Counter[str] = Counter()
         self._unlooked_bytes = 0
+        self._relieve_at = 0.0
         self._checkpoints = wal.CheckpointRhythm(self._wal_limit_bytes, self._clock)
         self._spilling = threading.Lock()
         self._counting = threading.Lock()
@@ -200,20 +204,31 @@ class SqliteQueue(FileKeeper):
             self._relieve_wal(wal_bytes)
             wal_bytes = files.wal_bytes(self.path)
         if wal_bytes > 2 * self._wal_limit_bytes:
-            drainer = read_drainer(files.lock_path(self.path))
-            who = f"process {drainer.pid} drains it and does not move" if drainer else "nobody could checkpoint it"
-            return NotAccepted("WAL limit", f"the WAL of the queue's file {self.path} has {wal_bytes} bytes: {who}")
+            what = f"the WAL of the queue's file {self.path} has {wal_bytes} bytes"
+            return NotAccepted("WAL limit", f"{what}: {self._who_keeps_the_wal()}")
         if files.free_bytes(self.path.parent) < wal_bytes + SPARE_BYTES:
             return NotAccepted("no space", f"no space left on the volume of the queue's directory {self.path.parent}")
         for reason in ("WAL limit", "no space"):
             self._hush(reason, "entries are stored again")
         return None
 
+    def _who_keeps_the_wal(self) -> str:
+        drainer = read_drainer(files.lock_path(self.path))
+        if drainer is None:
+            return "nobody could checkpoint it"
+        if self._now() - drainer.seen_at > FROZEN_S:
+            return f"process {drainer.pid} drains it and does not move"
+        return f"process {drainer.pid} drains it and is frozen, or another program keeps reading it (a backup, a shell)"
+
     def _relieve_wal(self, wal_bytes: int) -> None:
         """Truncate a WAL that nobody looks after; where another process drains, it is that one's office.
 
-        Where this process drains, its flusher does it within a second, unless a POST keeps it: then a put does.
+        Where this process drains, its flusher does it within a second, unless a POST keeps it: then a put does. Once a
+        second: where a reader keeps the WAL, each try makes a request wait in vain.
         """
+        if self._clock() < self._relieve_at:
+            return
+        self._relieve_at = self._clock() + RELIEVE_EVERY_S
         with self._office, contextlib.suppress(OSError):  # no lock file can be made: the limit decides
             held = self._lock.held
             if wal_bytes <= 1.5 * self._wal_limit_bytes if held else not self._lock.acquire():
@@ -375,7 +390,7 @@ class SqliteQueue(FileKeeper):
     def _keep_house(self, file: QueueFile, *, idle: bool) -> None:
         file.settle(now=self._now)
         self._hush("unbooked", "delivered entries are deleted")
-        salvage.save_rows(file.file, file)
+        self._save_rows(file)
         self._report_dropped(file.make_room(self._max_bytes))
         self._checkpoints.look_after(file, idle=idle)
 
@@ -386,6 +401,18 @@ class SqliteQueue(FileKeeper):
             entries = self._spill.first(len(self._spill))
             self._spill.forget(len(entries))
         return entries
+
+    def _save_rows(self, file: QueueFile) -> None:
+        """Save what stands beside the file; what keeps us from it now is no fault of the file's own."""
+        try:
+            salvage.save_rows(file.file, file)
+            self._hush("salvage", "what stands beside the queue's file can be saved again")
+        except (OSError, sqlite3.Error) as error:
+            self._say(
+                "salvage",
+                logging.WARNING,
+                f"what stands beside the queue's file {self.path} cannot be saved now ({error}): it is tried again",
+            )
 
     def leave(self) -> None:
         self._notice_fork()

@@ -1,11 +1,13 @@
 """The queue's directory and files: made private, checked before SQLite ever sees them.
 
-Everything here happens *before* this process connects to a file: closing any descriptor of a database file drops all
-of the process's POSIX locks on it (sqlite.org/howtocorrupt.html §2.2). While connected, only ``stat`` by path is safe.
+Closing any descriptor of a database file drops all of the process's POSIX locks on it (sqlite.org/howtocorrupt.html
+§2.2), so a file that this process has open is only looked at by ``stat``: another interpreter may be connected to it,
+as under uWSGI with two mounts, or another app by another path.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SQLITE_MAGIC: Final = b"SQLite format 3\x00"
+OPEN_FILES: Final = "/dev/fd"
+"""Where Linux and macOS list the descriptors of this process."""
 FIX: Final = "set queue_path (or README_METRICS_QUEUE_PATH) to a directory that this user can write"
-
 NOT_OURS: Final = "set queue_path (or README_METRICS_QUEUE_PATH) to a directory of this user's own, or chown that one"
 
 
@@ -79,24 +82,39 @@ def prepare_file(path: Path) -> bool:
 
     Raises ``QueueUnavailable`` for a link or anything else that is not a file, and for a file of another user.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    if path.is_symlink():
-        raise QueueUnavailable(f"the queue's file {path} is a symbolic link, which is refused: remove it")
     try:
-        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600))
+    except FileExistsError:
+        pass  # and is not opened here
     except OSError as error:
         raise _refusal(f"the queue's file {path} cannot be opened", error) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise QueueUnavailable(f"the queue's file {path} is not a regular file: remove it")
-        if owner := stranger(status):
-            raise QueueUnavailable(f"the queue's file {path} belongs to {owner}: {NOT_OURS}")
-        if hasattr(os, "fchmod") and stat.S_IMODE(status.st_mode) != 0o600:
-            os.fchmod(descriptor, 0o600)
-        return status.st_size == 0 or os.read(descriptor, len(SQLITE_MAGIC)) == SQLITE_MAGIC
-    finally:
-        os.close(descriptor)
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise QueueUnavailable(f"the queue's file {path} is a symbolic link, which is refused: remove it")
+    if not stat.S_ISREG(status.st_mode):
+        raise QueueUnavailable(f"the queue's file {path} is not a regular file: remove it")
+    if owner := stranger(status):
+        raise QueueUnavailable(f"the queue's file {path} belongs to {owner}: {NOT_OURS}")
+    if stat.S_IMODE(status.st_mode) != 0o600:
+        path.chmod(0o600)
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise QueueUnavailable(f"the queue's file {path} cannot be written: {FIX}")
+    return status.st_size == 0 or _is_open_here(status) or _first_bytes(path) == SQLITE_MAGIC
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(SQLITE_MAGIC))
+
+
+def _is_open_here(status: os.stat_result) -> bool:
+    """Whether this process has the file open: then it is a database, and nobody else may open and close it."""
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(OPEN_FILES):  # noqa: PTH208 - numbers, not paths
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(int(descriptor)), status):
+                    return True
+    return False
 
 
 def exists(path: Path) -> bool:

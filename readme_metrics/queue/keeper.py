@@ -40,6 +40,8 @@ STRANGER_WAIT_GEVENT_S: Final = 0.05
 """How long the first request waits for a locked file; under gevent the whole process waits with it."""
 OPENING_SPIN_S: Final = 0.001
 MOST_FAILURES: Final = 3
+FAILING_S: Final = 30.0
+"""A quota or a network may come back; meanwhile entries wait in memory."""
 
 
 def _gevent_runs() -> bool:
@@ -80,6 +82,7 @@ class FileKeeper:
         self._refusing: NotAccepted | None = None
         self._look_at = 0.0
         self._failures = 0
+        self._failing_since = 0.0
         self._stranger = False
         self._opening = threading.RLock()
         self._office = threading.Lock()
@@ -255,9 +258,11 @@ class FileKeeper:
             self._failed(error)
 
     def _failed(self, error: sqlite3.Error) -> None:
-        """Count failures that nothing explains; so many with no success between cannot be mended."""
+        """Count failures that nothing explains; so many, for so long, with no success between cannot be mended."""
         self._failures += 1
-        if self._failures >= MOST_FAILURES:
+        if self._failures == 1:
+            self._failing_since = self._clock()
+        if self._failures >= MOST_FAILURES and self._clock() - self._failing_since >= FAILING_S:
             self._unavailable = QueueUnavailable(f"the queue's file {self.path} cannot be used ({error}): {files.FIX}")
 
     def _set_aside(self, path: Path, file: QueueFile | None = None) -> bool:
@@ -281,12 +286,14 @@ class FileKeeper:
         """Log one line for each trouble, until it is over."""
         if about not in self._said:
             self._said.add(about)
-            logger.log(level, "%s", message)
+            with contextlib.suppress(Exception):  # the host's log handler: an entry matters more
+                logger.log(level, "%s", message)
 
     def _hush(self, about: str, message: str) -> None:
         if about in self._said:
             self._said.discard(about)
-            logger.warning("%s", message)
+            with contextlib.suppress(Exception):
+                logger.warning("%s", message)
 
     # -- forks
 

@@ -58,22 +58,23 @@ def put_together(count: int) -> str:
 @contextlib.contextmanager
 def reading(connection: sqlite3.Connection) -> Generator[None]:
     """One read transaction: everything inside sees the same instant."""
-    connection.execute("BEGIN")
     try:
+        connection.execute("BEGIN")
         yield
     finally:
-        connection.execute("COMMIT")
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
 
 @contextlib.contextmanager
 def writing(connection: sqlite3.Connection) -> Generator[None]:
     """One write transaction, rolled back on any error."""
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute("BEGIN IMMEDIATE")  # inside: a signal's handler may raise when it has just begun
         yield
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # a full volume has rolled back by itself
+        if connection.in_transaction:  # a full volume has rolled back by itself
             connection.execute("ROLLBACK")
         raise
 

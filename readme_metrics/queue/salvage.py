@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 
 SETTLE_S: Final = 1.0
 """After this nobody writes to a file that was set aside: a put looks every 0.1 s and waits for a lock 0.25 s."""
+SLICE_S: Final = 0.1
+"""How long one ``tend`` saves, so that checkpoints, the books and a fork don't wait for a large file."""
+CHUNK_BYTES: Final = 4 * 1024 * 1024
+PASSING: Final = ("locked", "unable to open")
+"""Signs of an error that says nothing about the rows: no descriptor is free, or somebody has it locked."""
 KEPT: Final = 2
 """Corrupt files kept for a person to look at."""
 LEFT: Final = ".left-"
 """In the name of what a process that ended left beside a locked file."""
 COMPANIONS: Final = ("-shm", "-wal", "")
-"""The file itself last: while it has its name, what was broken off is done again."""
+"""The file itself last: a new one of its name must not find its WAL, and a saved one is found until all is renamed."""
 Row = tuple[Any, ...]
 """A damaged row may hold anything, behind its id."""
 
@@ -46,12 +51,10 @@ def set_aside(path: Path, identity: os.stat_result, *, now: Callable[[], float] 
         return False
     try:
         if path.exists() and os.path.samestat(path.stat(), identity):
-            stamp = _stamp(now())
+            aside = path.with_name(f"{path.name}.salvage-{_stamp(now())}")
             for companion in COMPANIONS:
                 with contextlib.suppress(FileNotFoundError):
-                    path.with_name(path.name + companion).rename(
-                        path.with_name(f"{path.name}.salvage-{stamp}{companion}")
-                    )
+                    path.with_name(path.name + companion).rename(f"{aside}{companion}")
         return True
     finally:
         lock.release()
@@ -106,29 +109,36 @@ def was_set_aside(path: Path, identity: os.stat_result) -> bool:
     return False
 
 
-def save_rows(path: Path, file: QueueFile, *, now: Callable[[], float] = time.time) -> int:
-    """Save what can be read in files set aside a while ago; how many entries and dead letters that were.
+def save_rows(
+    path: Path,
+    file: QueueFile,
+    *,
+    now: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Save what can be read in files set aside a while ago, for a while; the next call goes on.
 
     Only the drainer may call it. Each transaction stores a chunk of rows and which are not saved yet: broken off at
-    any instant, the next goes on from there and saves nothing twice.
+    any instant, the next goes on from there and saves nothing twice. Raises ``OSError`` and ``sqlite3.Error``.
     """
-    saved = 0
+    until = clock() + SLICE_S
     for old in set_aside_files(path):
         if 0 <= now() - old.stat().st_ctime < SETTLE_S:  # below 0: the clock was set back, long ago for all we know
             continue
-        with contextlib.closing(sqlite3.connect(str(old), isolation_level=None)) as connection:
+        with contextlib.closing(sqlite3.connect(str(old), timeout=0, isolation_level=None)) as connection:
             for table, columns, save in (
                 ("queue_entries", "data, timestamp", file.save_entries),
                 ("dead_letters", "entry, status, reason, answer, buried_at", file.save_dead_letters),
             ):
                 for rows, gap in _readable(connection, columns, file.gap(old.name, table)):
-                    saved += save(rows, gap)
+                    save(rows, gap)
+                    if clock() >= until:
+                        return
         if LEFT in old.name:
             old.unlink()
         else:
             _keep(path, old)
         file.forget_gaps(old.name)
-    return saved
 
 
 def _readable(connection: sqlite3.Connection, columns: str, gap: Gap) -> Iterator[tuple[list[Row], Gap]]:
@@ -144,14 +154,19 @@ def _readable(connection: sqlite3.Connection, columns: str, gap: Gap) -> Iterato
 
 def _chunks(connection: sqlite3.Connection, query: str, gap: Gap) -> Generator[list[Row]]:
     rows: list[Row] = []
+    size = 0
     try:
         for row in connection.execute(query, (gap.after, gap.before)):
             rows.append(row)
-            if len(rows) == ledger.ROWS_AT_ONCE:
+            size += len(row[1]) if isinstance(row[1], (bytes, str)) else 0
+            if len(rows) == ledger.ROWS_AT_ONCE or size >= CHUNK_BYTES:
                 yield rows
-                rows = []
-    except (sqlite3.Error, OverflowError, UnicodeDecodeError):
+                rows, size = [], 0
+    except (OverflowError, UnicodeDecodeError):
         pass  # the end of what can be read from this side
+    except sqlite3.Error as error:
+        if any(sign in str(error) for sign in PASSING):
+            raise
     if rows:
         yield rows
 

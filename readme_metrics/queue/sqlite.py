@@ -115,6 +115,7 @@ class QueueFile(SQLiteQueue):
         self._epoch = epoch
         self._busy_s = busy_s
         self._group_commit = GroupCommit(self._insert)
+        self.identity = path.stat()  # before it is opened: if it is replaced meanwhile, ``moved`` tells
         try:
             super().__init__(
                 str(path.parent),
@@ -126,7 +127,6 @@ class QueueFile(SQLiteQueue):
             self._be_patient(busy_s)
             for statement in schema.DELIVERIES:
                 self._getter.execute(statement)
-            self.identity = path.stat()
         except BaseException:
             self.close()
             raise
