@@ -143,3 +143,15 @@ sys.stdin.readline()
     assert 0 == ended(drainer).status
     books = host.report().books
     assert (len(buried) + 1, 3, {"purged": 1}, True) == (books.accepted, books.waiting, books.dropped, books.balanced)
+
+
+def test_those_of_an_earlier_key_are_pointed_out_and_can_be_worked_with(host: Host) -> None:
+    host.put(1, key=OTHER_KEY)
+    host.bury(key=OTHER_KEY)
+    other = str(host.file_of(OTHER_KEY))
+    assert f"readme-metrics dead-letters list --file {other}" in host.run("dead-letters", "list").err
+    [letter] = json.loads(host.run("dead-letters", "list", "--file", other, "--json").out)["dead_letters"]
+    assert f"Queue {other}" in host.run("dead-letters", "show", str(letter["id"]), "--file", other).out
+    assert "1 entry back in the queue" in host.run("dead-letters", "requeue", "--all", "--file", other).out
+    assert f"readme-metrics flush --file {other}" in host.run("dead-letters", "list").err
+    assert "neither here nor in" in host.run("dead-letters", "list", "--file", "nowhere").err

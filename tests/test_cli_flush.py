@@ -51,7 +51,7 @@ def test_json_has_the_shape_that_help_tells(host: Host) -> None:
     ran = host.run("flush", "--json")
     told = json.loads(ran.out)
     assert (0, 3, 0, 0) == (told["exit_status"], told["delivered"], told["waiting"], told["dead"])
-    assert [{"path": str(host.file_of(OTHER_KEY)), "waiting": 2}] == told["other_queues"]
+    assert [{"path": str(host.file_of(OTHER_KEY)), "waiting": 2, "dead": 0}] == told["other_queues"]
     assert (str(host.directory), str(host.file)) == (told["directory"], told["queue"])
     help_text = host.run("flush", "--help").out
     assert [] == [name for name in told if name not in help_text]

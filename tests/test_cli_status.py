@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from readme_metrics.cli import figures
 from readme_metrics.cli.group import measured
 from readme_metrics.cli.status_text import Level, findings, lines, speed
+from readme_metrics.queue import salvage
 from readme_metrics.queue.contract import Activity, Backlog, Books, Drainer, Hold, Report
 from tests.commanding import OTHER_KEY, Host
 
@@ -273,3 +274,11 @@ def test_looking_changes_nothing(host: Host) -> None:
     host.run("status")
     assert before == host.file.read_bytes()
     assert [host.file.name] == [path.name for path in host.directory.glob("*.sqlite*")]
+
+
+def test_logs_that_stand_beside_the_file_are_told(host: Host) -> None:
+    host.put(1)
+    salvage.leave_beside(host.file, [b"{}"])
+    [left] = salvage.unsaved_files(host.directory)
+    assert host.run("status").out.startswith(f"{left.name} holds logs ")
+    assert [str(left)] == json.loads(host.run("status", "--json").out)["unsaved"]

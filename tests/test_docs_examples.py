@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.metrics_server import MetricsServer
 
-SET_UP, CRON, SERVERLESS, WEBHOOK = blocks("python")  # a new example wants its own test below
+SET_UP, CRON, SERVERLESS, TESTING, WEBHOOK = blocks("python")  # a new example wants its own test below
 
 
 @pytest.fixture
@@ -87,6 +87,15 @@ def test_the_examples_for_cron_and_serverless_run_as_written(
     )
     assert (0, "False {'hello': 'world'}\n") == (done.returncode, done.stdout), done.stderr
     assert 1 == len(server.taken_ids)
+
+
+def test_the_example_for_tests_logs_nothing_in_them_and_everything_else(
+    tmp_path: Path, server: MetricsServer, stranger: dict[str, str]
+) -> None:
+    for testing, taken in (True, 0), (False, 1):
+        around = f"from app import *\n{TESTING}\ncreate_app({testing}).test_client().get('/')\n"
+        done = subprocess.run([sys.executable, "-c", around], cwd=tmp_path, env=stranger, timeout=40, check=False)
+        assert (0, taken) == (done.returncode, len(server.taken_ids))
 
 
 def test_the_webhook_example_tells_readme_from_a_stranger() -> None:

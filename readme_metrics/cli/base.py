@@ -12,18 +12,18 @@ import io
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from readme_metrics.cli.figures import entries
+from readme_metrics.cli.figures import dead_letters, entries
 from readme_metrics.cli.place import Place, place_of_environment
 from readme_metrics.errors import ConfigurationError, MetricsError, QueueError
 from readme_metrics.queue import ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -127,25 +127,37 @@ def check_place(place: Place, file: Path | None = None) -> None:
         raise Failure(unreadable, UNREADABLE)
 
 
-def other_queues(place: Place, file: Path) -> list[dict[str, object]]:
-    """The directory's other queue files that hold entries, as ``--json`` shows them."""
-    found: list[dict[str, object]] = []
+def other_queues(place: Place, file: Path) -> list[dict[str, Any]]:
+    """The directory's other queue files that hold entries or dead letters, as ``--json`` shows them."""
+    found: list[dict[str, Any]] = []
     for path in place.other_files(file):
         try:
-            waiting = ledger.read_report(path).books.waiting
+            books = ledger.read_report(path).books
         except QueueError as error:
             say(str(error), err=True)
             continue
-        if waiting:
-            found.append({"path": str(path), "waiting": waiting})
+        if books.waiting or books.dead:
+            found.append({"path": str(path), "waiting": books.waiting, "dead": books.dead})
     return found
 
 
-def say_other_queues(place: Place, others: list[dict[str, object]]) -> None:
+def say_other_queues(place: Place, others: list[dict[str, Any]]) -> None:
     """Point them out, on stderr."""
     for other in others:
-        say(
-            f"{entries(int(str(other['waiting'])))} of another key or server in {place.directory}: "
-            f"readme-metrics flush --file {other['path']}",
-            err=True,
-        )
+        for what, command in (
+            (other["waiting"] and entries(other["waiting"]), "flush"),
+            (other["dead"] and dead_letters(other["dead"]), "dead-letters list"),
+        ):
+            if what:
+                told = f"{what} of another key or server in {place.directory}"
+                say(f"{told}: readme-metrics {command} --file {other['path']}", err=True)
+
+
+def named_file(place: Place, name: str | None) -> Path | None:
+    """The path that ``--file`` gives, or the name of a file in the queue's directory."""
+    if name is None:
+        return None
+    for path in (Path(name).expanduser(), place.directory / name):
+        if path.exists():
+            return path.parent.resolve() / path.name
+    raise click.UsageError(f"--file is {name}, which is neither here nor in {place.directory}.")

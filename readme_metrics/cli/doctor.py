@@ -20,7 +20,7 @@ from readme_metrics.cli.reach import Answer, reach
 from readme_metrics.cli.status_text import Level, findings
 from readme_metrics.errors import QueueError
 from readme_metrics.pipeline import CONTAINER_SIGNS
-from readme_metrics.queue import files, ledger
+from readme_metrics.queue import files, ledger, salvage
 from readme_metrics.verdict import Kind, judge
 
 if TYPE_CHECKING:
@@ -158,6 +158,9 @@ def _queue_files(place: Place, reports: list[Report], now: float) -> Iterator[Ch
         yield Check("queue file", FAIL, f"{place.file.name} is a symbolic link, which is refused", f"rm {place.file}")
     for path in files.queue_files(place.directory):
         yield from _queue_file(place, path, reports, now)
+    for unsaved in salvage.unsaved_files(place.directory):
+        text = f"{unsaved.name} holds logs that are not in the queue yet"
+        yield Check("queue file", WARN, text, "start the app, or run readme-metrics flush")
     for corrupt in sorted(place.directory.glob("*.corrupt-*")):
         if not corrupt.name.endswith(("-wal", "-shm")):
             text = f"{corrupt.name} was corrupt: what could be read in it was saved"

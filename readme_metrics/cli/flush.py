@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -26,6 +25,7 @@ from readme_metrics.cli.base import (
     check_place,
     common,
     leave,
+    named_file,
     other_queues,
     say,
     say_json,
@@ -37,6 +37,7 @@ from readme_metrics.queue import ledger
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
     from types import FrameType
 
     from click._termui_impl import ProgressBar  # in the types only
@@ -83,11 +84,11 @@ def flush_command(
     cannot be read; 2 usage.
 
     --json prints directory, queue, ended, waiting, unsaved_files, delivered, dead, took_s, hold (null, or until,
-    length_s, kind, reason, timeout_s), other_queues (each with path and waiting), exit_status.
+    length_s, kind, reason, timeout_s), other_queues (each with path, waiting and dead), exit_status.
     """
     if file_name is None:
         check_place(place)  # before a key is missed: sudo has taken it out of the environment
-    file = place.file if file_name is None else _named_file(place, file_name)
+    file = named_file(place, file_name) or place.file
     foreign = file.name != place.file.name
     place = dataclasses.replace(place, directory=file.parent)
     check_place(place, file)
@@ -108,14 +109,6 @@ def flush_command(
         )
     _tell(result, file, place, as_json=as_json, quiet=quiet)
     leave(exit_status(result))
-
-
-def _named_file(place: Place, name: str) -> Path:
-    """A path, or the name of a file in the queue's directory."""
-    for path in (Path(name).expanduser(), place.directory / name):
-        if path.exists():
-            return path.parent.resolve() / path.name
-    raise click.UsageError(f"--file is {name}, which is neither here nor in {place.directory}.")
 
 
 def _ask_for(file: Path, place: Place, *, yes: bool) -> None:

@@ -28,7 +28,7 @@ from readme_metrics.cli.doctor import FAIL, OK, WARN, examine
 from readme_metrics.cli.flush import flush_command
 from readme_metrics.cli.status_text import Finding, Level, Speed
 from readme_metrics.errors import QueueError
-from readme_metrics.queue import files, ledger
+from readme_metrics.queue import files, ledger, salvage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +55,8 @@ def status_command(*, place: Place, as_json: bool) -> None:
     until, length_s, kind, reason, timeout_s), activity (last_success_at, last_error_at, last_error,
     rejections_in_a_row, answers_with_errors), drainer (null, or pid, host, since, seen_at), file_bytes, wal_bytes,
     drains_per_s and empty_in_s (null where nothing waits, nobody drains, or a hold runs); unreadable, each with path
-    and error. Moments are seconds since 1970.
+    and error; unsaved, the paths of files beside a queue's whose entries are not in it yet. Moments are seconds since
+    1970.
     """
     check_place(place)
     reports, unreadable = _read(files.queue_files(place.directory))
@@ -63,7 +64,8 @@ def status_command(*, place: Place, as_json: bool) -> None:
     if as_json:
         queues = [status_text.as_dict(report, speeds.get(report.path)) for report in reports]
         troubles = [{"path": path, "error": error} for path, error in unreadable.items()]
-        say_json({"directory": str(place.directory), "queues": queues, "unreadable": troubles})
+        unsaved = [str(path) for path in salvage.unsaved_files(place.directory)]
+        say_json({"directory": str(place.directory), "queues": queues, "unreadable": troubles, "unsaved": unsaved})
     else:
         _show(place, reports, speeds, unreadable)
     if not all(report.books.balanced for report in reports):
@@ -108,6 +110,7 @@ def _show(place: Place, reports: list[Report], speeds: dict[str, Speed], unreada
     now = time.time()
     found = [Finding(Level.WRONG, f"{error}.") for error in unreadable.values()]
     found += [finding for report in reports for finding in status_text.findings(report, now)]
+    found += [Finding(Level.WARNING, status_text.unsaved(path)) for path in salvage.unsaved_files(place.directory)]
     found.sort(key=lambda finding: -finding.level)
     waiting = sum(report.books.waiting for report in reports)
     for finding in found or [Finding(Level.WELL, status_text.well(waiting))]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from readme_metrics.cli import figures
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from readme_metrics.queue.contract import Books, Drainer, Report
 
 SILENT_S: Final = 10.0
@@ -141,6 +143,11 @@ def _moment(at: float, now: float) -> str:
 def who(drainer: Drainer) -> str:
     """Name the process that drains."""
     return f"process {drainer.pid} on {drainer.host}"
+
+
+def unsaved(path: Path) -> str:
+    """Tell of what stands beside a queue file."""
+    return f"{path.name} holds logs that are not in the queue yet: start the app, or run readme-metrics flush."
 
 
 def well(waiting: int) -> str:
