@@ -51,6 +51,8 @@ FLAGS = [
 ]  # fmt: skip
 WAIT_S = 15
 POLL_S = 0.05
+SOON_S = 4
+"""What a large body may take on a busy machine; each takes a fraction of it."""
 REDRAWN = (NoSuchElementException, StaleElementReferenceException)
 
 pytestmark = [
@@ -189,6 +191,49 @@ def test_json_is_laid_out_and_keeps_every_character(browser: Browser, inspector:
     assert {"key", "string", "number", "boolean", "null"} == {
         span.get_attribute("class") for span in browser.all("#detail .body pre span")
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + ",".join(["1"] * 50_000) + "]",
+        "[" + ",".join(["1"] * 499_000) + "]",
+        json.dumps([{"id": number, "value": number} for number in range(9_000)]),
+        "[REDACTED 1]" * 80_000,
+        json.dumps(["x" * 3_000_000]),
+        json.dumps({"[REDACTED 1]" * 10_000: "[REDACTED 1]" * 10_000}),
+    ],
+    ids=[
+        "100 kB of numbers",
+        "1 MB of numbers",
+        "300 kB of objects",
+        "1 MB of marks",
+        "3 MB of one text",
+        "two long marked texts",
+    ],
+)
+def test_a_large_body_opens_soon_and_whole(browser: Browser, inspector: Inspector, text: str) -> None:
+    post(inspector, wire_entry("http://api.test/large", text=text))
+    browser.open(inspector.url)
+    browser.until_listed("/large")
+    began = time.monotonic()
+    browser.open_entry("/large")
+    for button in browser.all("#detail .message .body .code .button"):
+        button.click()
+    shown = browser.text("#detail .message .body pre")
+    assert time.monotonic() - began < SOON_S
+    assert re.sub(r"\s", "", text) == re.sub(r"\s", "", shown)
+
+
+def test_a_large_body_is_still_laid_out_and_marked(browser: Browser, inspector: Inspector) -> None:
+    text = json.dumps({"secret": "[REDACTED 9]", "numbers": [1] * 30_000})
+    post(inspector, wire_entry("http://api.test/large", text=text))
+    browser.open(inspector.url)
+    browser.open_entry("/large")
+    assert browser.text("#detail .message .body pre").startswith(
+        '{\n  "secret": "[REDACTED 9]",\n  "numbers": [\n    1,'
+    )
+    assert ["[REDACTED 9]"] == [mark.text for mark in browser.all("#detail .body pre mark")]
 
 
 def test_a_repeat_is_shown_once_with_its_count(browser: Browser, inspector: Inspector) -> None:
@@ -345,6 +390,29 @@ def test_everything_is_reached_by_keyboard(browser: Browser, inspector: Inspecto
     browser.until_listed("/a")
     browser.keys("j" + Keys.ENTER)
     browser.until(lambda: "/a" in browser.text("#detail h2"))
+
+
+def test_no_entry_stays_where_another_one_was_chosen_and_cannot_be_shown(
+    browser: Browser, inspector: Inspector
+) -> None:
+    post(inspector, wire_entry("http://api.test/a"), wire_entry("http://api.test/broken"))
+    browser.open(inspector.url)
+    browser.open_entry("/a")
+    browser.run("window.fetch = async () => new Response('{}')")
+    browser.all("#list li")[0].click()
+    browser.until(lambda: "This entry cannot be shown" in browser.text("#detail"))
+    assert not browser.all("#detail h2")
+
+
+def test_no_entry_stays_where_another_one_was_chosen_and_the_inspector_was_stopped(browser: Browser) -> None:
+    with running_inspector() as inspector:
+        post(inspector, wire_entry("http://api.test/a"), wire_entry("http://api.test/b"))
+        browser.open(inspector.url)
+        browser.open_entry("/a")
+    browser.all("#list li")[0].click()
+    browser.until(lambda: "cannot be shown: the inspector does not answer" in browser.text("#detail"))
+    assert not browser.all("#detail h2")
+    browser.driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium's own; the lost connection
 
 
 # How it looks

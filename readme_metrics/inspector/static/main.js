@@ -7,6 +7,7 @@ import { find } from "./dom.js";
 import { List } from "./list.js";
 
 const MAX_SAMPLES = 300;
+const PATIENCE_MS = 5000;
 const OUTAGES = {
   503: "An outage is being played: every POST is answered 503. Entries wait in the queue; nothing is lost.",
   429: "An outage is being played: every POST is answered 429 with Retry-After: 20. Entries wait in the queue.",
@@ -21,10 +22,20 @@ let hadEntries = null;
 async function open(id) {
   list.choose(id);
   document.body.classList.add("opened");
-  const answer = await fetch(`/api/entries/${encodeURIComponent(id)}`);
-  if (list.current !== id) return;
-  if (answer.ok) showEntry(pane, await answer.text(), list.row(id), close);
-  else showGone(pane, "This entry has made room for newer ones.", close);
+  try {
+    const wire = await fetched(id);
+    if (list.current === id) showEntry(pane, wire, list.row(id), close);
+  } catch (error) {
+    // The pane must not go on showing the entry before.
+    if (list.current === id) showGone(pane, `This entry cannot be shown: ${error.message}`, close);
+  }
+}
+
+async function fetched(id) {
+  const answer = await fetch(`/api/entries/${encodeURIComponent(id)}`, { signal: AbortSignal.timeout(PATIENCE_MS) })
+    .catch(() => { throw new Error("the inspector does not answer."); });
+  if (!answer.ok) throw new Error("it has made room for newer ones.");
+  return answer.text();
 }
 
 function close() {
