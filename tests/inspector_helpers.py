@@ -110,7 +110,9 @@ def _pairs(*pairs: tuple[str, str]) -> list[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def running_inspector(books: Callable[[], dict[str, object]] | None = None, *, port: int = 0) -> Iterator[Inspector]:
+def running_inspector(
+    books: Callable[[], dict[str, object] | None] | None = None, *, port: int = 0
+) -> Iterator[Inspector]:
     """An inspector, on a free port if none is named; when it ends, so have all its threads."""
     before = set(threading.enumerate())
     inspector = make_server(port, books=books)

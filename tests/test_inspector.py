@@ -249,6 +249,7 @@ def test_the_books_are_read_from_a_queues_report() -> None:
 
 def test_the_books_alone_will_do() -> None:
     found = books.read(lambda: asdict(QUEUE_BOOKS))
+    assert found
     assert (10, 1, 2, None) == (found["accepted"], found["dropped"], found["waiting"], found["hold_until"])
 
 
@@ -261,7 +262,12 @@ def test_books_that_cannot_be_read_are_shown_and_not_raised(error: Exception) ->
     def unreadable() -> dict[str, object]:
         raise error
 
-    assert str(error) == books.read(unreadable)["trouble"]
+    found = books.read(unreadable)
+    assert found
+    assert str(error) == found["trouble"]
+    blind = Desk()
+    blind.sample(found)
+    assert blind.update(Cursor())[1]["samples"][-1]["waiting"] is None
 
 
 def test_the_panel_shows_the_books_and_the_chart_what_waits() -> None:

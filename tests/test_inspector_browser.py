@@ -463,6 +463,16 @@ def test_the_panel_shows_the_queues_books_and_its_hold(browser: Browser) -> None
         browser.driver.get("about:blank")
 
 
+def test_without_books_the_panel_shows_what_the_inspector_saw(browser: Browser) -> None:
+    with running_inspector(lambda: None) as inspector:
+        post(inspector, wire_entry())
+        browser.open(inspector.url)
+        browser.until(lambda: ["1", "0", "1", "0", "0"] == [term.text for term in browser.all("#books .term b")])
+        assert "What this inspector saw since it started." == browser.text("#books .note")
+        assert "POSTs turned away per s" == browser.text("#upper-name")
+        browser.driver.get("about:blank")
+
+
 # The README's pictures
 
 ENTRIES: list[dict[str, Any]] = [

@@ -193,7 +193,7 @@ class Desk:
         now, before = self._figures, self._sampled
         return {
             "tick": tick,
-            "waiting": books["waiting"] if books else None,
+            "waiting": books["waiting"] if books and not books["trouble"] else None,
             "delivered": now.entries + now.repeats - before.entries - before.repeats,
             "turned_away": now.turned_away - before.turned_away,
             "outage": self.outage.mode != "off",
