@@ -175,6 +175,13 @@ def test_an_outage_of_no_known_kind_is_refused(client: FlaskClient, asked: objec
     assert (400, ["mode must be one of off, 503, 429, hang"]) == (answer.status_code, said(answer)["errors"])
 
 
+def test_a_get_of_the_entries_address_is_no_post(client: FlaskClient) -> None:
+    assert 405 == client.get("/v1/request", auth=KEY).status_code  # as doctor asks
+    client.post("/v1/request", data="[]", auth=KEY)
+    found = said(client.get("/api/figures"))["figures"]
+    assert (1, 1) == (found["posts"], found["refused"])
+
+
 # The live stream
 
 

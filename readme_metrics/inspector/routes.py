@@ -148,7 +148,7 @@ class Routes:
         return _json({})
 
     def _say_error(self, error: HTTPException) -> Response:
-        if request.path == "/v1/request":
+        if request.path == "/v1/request" and request.method == "POST":
             self._desk.refuse()
         return _json({"errors": [error.description or error.name]}, error.code or 500)
 
