@@ -194,6 +194,19 @@ def test_a_page_that_lost_its_connection_is_told_only_what_it_missed(inspector: 
         assert ["/missed"] == [row["path"] for row in again.next()["rows"]]
 
 
+def test_a_page_that_listens_anew_names_what_it_saw_and_its_browser_what_it_saw_since(inspector: Inspector) -> None:
+    seen = []
+    for path in ("/one", "/two", "/three"):
+        post(inspector, wire_entry(f"http://api.test{path}"))
+        with open_page(inspector) as live:
+            live.next(lambda update: update["rows"])
+            seen.append(live.last_event_id)
+    with open_page(inspector, seen=seen[0]) as anew:
+        assert ["/two", "/three"] == [row["path"] for row in anew.next()["rows"]]
+    with open_page(inspector, seen[1], seen=seen[0]) as reconnected:
+        assert ["/three"] == [row["path"] for row in reconnected.next()["rows"]]
+
+
 @pytest.mark.parametrize("last_event_id", ["of-another-run.7.7", "x", "{run}.7", "{run}.²."])
 def test_a_page_of_an_earlier_run_is_told_everything(client: FlaskClient, last_event_id: str) -> None:
     full = taken(2)

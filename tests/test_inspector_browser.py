@@ -72,6 +72,7 @@ class Browser:
         options.add_experimental_option("prefs", {"download.default_directory": str(directory)})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
+        self.driver.set_page_load_timeout(WAIT_S)
         self.directory = directory
 
     def open(self, url: str, *, width: int = 1200, height: int = 800, scheme: str = "light") -> None:
@@ -148,6 +149,23 @@ def _browser(shared_browser: Browser) -> Iterator[Browser]:
     complaints = shared_browser.driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium's own
     shared_browser.driver.get("about:blank")
     assert [] == complaints
+
+
+@contextlib.contextmanager
+def other_tabs(browser: Browser, count: int) -> Iterator[list[str]]:
+    """Open tabs, the last of them shown; in the end, the first one alone."""
+    first = browser.driver.current_window_handle
+    tabs = []
+    try:
+        for _ in range(count):
+            browser.driver.switch_to.new_window("tab")
+            tabs.append(browser.driver.current_window_handle)
+        yield tabs
+    finally:
+        for tab in tabs:
+            browser.driver.switch_to.window(tab)
+            browser.driver.close()
+        browser.driver.switch_to.window(first)
 
 
 # What arrives
@@ -325,6 +343,26 @@ def test_an_inspector_that_was_started_anew_is_shown_from_its_beginning(browser:
         post(again, wire_entry("http://api.test/second-run"))
         browser.until_listed("/second-run")
         browser.driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium's own; the lost connection
+
+
+def test_a_page_that_was_hidden_is_told_what_it_missed(browser: Browser, inspector: Inspector) -> None:
+    post(inspector, wire_entry("http://api.test/seen"))
+    browser.open(inspector.url)
+    browser.until_listed("/seen")
+    with other_tabs(browser, 1):
+        browser.until(lambda: not inspector._server._open)
+        post(inspector, wire_entry("http://api.test/missed"))
+    browser.until_listed("/missed", "/seen")
+    browser.until(lambda: browser.text("#link").startswith("live"))
+
+
+def test_many_tabs_do_not_freeze_each_other(browser: Browser, inspector: Inspector) -> None:
+    post(inspector, wire_entry("http://api.test/a"))
+    with other_tabs(browser, 7) as tabs:  # a browser has six connections to a host
+        for tab in tabs:
+            browser.driver.switch_to.window(tab)
+            browser.open(inspector.url)
+        browser.open_entry("/a")
 
 
 # What can be done

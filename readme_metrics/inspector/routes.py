@@ -3,7 +3,8 @@
 ======================  ===============================================
 ``POST /v1/request``    takes entries as ReadMe does
 ``GET /``               the page
-``GET /api/live``       Server-Sent Events: rows, samples, figures
+``GET /api/live``       Server-Sent Events: rows, samples, figures;
+                        ``?seen=`` an event's id: what came after
 ``GET /api/figures``    the figures once, for scripts
 ``GET /api/entries/ID`` one entry as it arrived
 ``GET /api/har``        everything kept, as a HAR file
@@ -101,8 +102,8 @@ class Routes:
         return answer
 
     def _cursor(self) -> Cursor:
-        """Where a page that lost its connection left off."""
-        run, _, seen = request.headers.get("Last-Event-ID", "").partition(".")
+        """Where a page left off: the browser says it of a connection that was lost, the page of one that it closed."""
+        run, _, seen = (request.headers.get("Last-Event-ID") or request.args.get("seen", "")).partition(".")
         revision, _, tick = seen.partition(".")
         if run != self._desk.run or not (revision.isdecimal() and tick.isdecimal()):
             return Cursor()

@@ -18,6 +18,9 @@ const list = new List(open);
 let run = null;
 let samples = [];
 let hadEntries = null;
+let live = null;
+let seen = ""; // the last update's id: a stream that is opened anew goes on after it
+let again;
 
 async function open(id) {
   list.choose(id);
@@ -76,15 +79,22 @@ function showLink(state, text) {
   find("link").textContent = text;
 }
 
+// A browser keeps six connections to a host, and a page that listens keeps one: a hidden page leaves it to the others.
 function listen() {
-  const live = new EventSource("/api/live");
+  clearTimeout(again);
+  live?.close();
+  if (document.hidden) return;
+  live = new EventSource(`/api/live?seen=${encodeURIComponent(seen)}`);
   live.addEventListener("open", () => showLink("live", `live on ${location.host}`));
-  live.addEventListener("message", (event) => take(JSON.parse(event.data)));
+  live.addEventListener("message", (event) => {
+    take(JSON.parse(event.data));
+    seen = event.lastEventId;
+  });
   live.addEventListener("error", () => {
     // The browser tries again by itself unless it was answered with an error.
     if (live.readyState !== EventSource.CLOSED) return showLink("waiting", "connection lost, trying again");
     showLink("waiting", "the inspector does not answer, trying again");
-    setTimeout(listen, 3000);
+    again = setTimeout(listen, 3000);
   });
 }
 
@@ -132,4 +142,5 @@ find("outage").addEventListener("change", (event) => post("/api/outage", { mode:
 find("clear").addEventListener("click", async () => { await post("/api/clear"); close(); });
 find("theme").addEventListener("click", nextTheme);
 document.addEventListener("keydown", onKey);
+document.addEventListener("visibilitychange", listen);
 listen();
