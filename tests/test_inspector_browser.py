@@ -484,6 +484,86 @@ def test_a_phone_shows_the_list_then_the_entry_and_never_scrolls_sideways(
     assert 360 == browser.run("return document.documentElement.scrollWidth")
 
 
+def test_back_on_a_phone_the_list_stands_where_it_stood(browser: Browser, inspector: Inspector) -> None:
+    text = json.dumps(list(range(100)))
+    post(inspector, *(wire_entry(f"http://api.test/{number}", text=text) for number in range(60)))
+    browser.open(inspector.url, width=380, height=740)
+    browser.until(lambda: 60 == len(browser.all("#list li")))
+    row = "document.querySelectorAll('#list li')[40]"
+    browser.run(f"{row}.scrollIntoView({{block: 'center'}})")
+    before = browser.run(f"return {row}.getBoundingClientRect().top")
+    browser.open_entry("/19")
+    assert browser.one("#detail h2").is_displayed()
+    assert 0 == browser.run("return scrollY")
+    post(inspector, wire_entry("http://api.test/later"))
+    browser.until(lambda: 61 == len(browser.all("#list li")))
+    browser.one(".back").click()
+    now = browser.run("return [...document.querySelectorAll('#list li')][41].getBoundingClientRect().top")
+    assert abs(now - before) < 2
+    assert "/19" == browser.text("#list li:nth-child(42) .path")
+    browser.run("scrollTo(0, 0)")
+    browser.keys("j" + Keys.ESCAPE)
+    assert 0 == browser.run("return scrollY")
+
+
+# WCAG's contrast of a text and the first opaque background behind it.
+CONTRAST = r"""
+const numbers = (colour) => colour.match(/[\d.]+/g).map(Number);
+const light = (colour) => numbers(colour).slice(0, 3).map((part) => part / 255)
+  .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+const behind = (element) => {
+  const { backgroundColor: colour } = getComputedStyle(element);
+  return (numbers(colour)[3] ?? 1) === 1 || !element.parentElement ? colour : behind(element.parentElement);
+};
+const weak = [];
+for (const element of document.querySelectorAll("body *")) {
+  const said = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!said || !element.offsetParent) continue;
+  const [dark, bright] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => a - b);
+  const contrast = (bright + 0.05) / (dark + 0.05);
+  if (contrast < 4.5) weak.push(`${element.tagName}.${element.className} ${contrast.toFixed(2)}`);
+}
+return [...new Set(weak)];
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out(browser: Browser, scheme: str) -> None:
+    with running_inspector(lambda: report(7)) as inspector:
+        browser.open(inspector.url, scheme=scheme)
+        assert [] == browser.run(CONTRAST)
+        post(
+            inspector,
+            *(wire_entry(status=status) for status in (200, 302, 404, 500)),
+            {**wire_entry("http://api.test/a?b=[NOT%20CAPTURED]", text="[NOT CAPTURED: 7 bytes]"), "development": True},
+            wire_entry("http://api.test/open", text='{"a": [1, true, null, "[REDACTED 5]", "b"]}'),
+        )
+        browser.open_entry("/open")
+        browser.until(lambda: browser.all("#books .term"))
+        assert [] == browser.run(CONTRAST)
+        browser.driver.get("about:blank")
+
+
+def test_a_time_is_shown_in_the_unit_that_it_is_rounded_to(browser: Browser, inspector: Inspector) -> None:
+    times = {0.994: "0.99 ms", 0.996: "1.0 ms", 9.94: "9.9 ms", 9.96: "10 ms", 999.4: "999 ms", 999.6: "1.00 s"}
+    post(inspector, *(wire_entry(time_ms=time_ms) for time_ms in reversed(times)))
+    browser.open(inspector.url)
+    browser.until(lambda: list(times.values()) == [took.text for took in browser.all("#list .took")])
+
+
+def test_a_size_is_shown_in_the_unit_that_it_is_rounded_to(browser: Browser, inspector: Inspector) -> None:
+    sizes = {999: "999 B", 9_940: "9.9 kB", 9_960: "10 kB", 999_400: "999 kB", 999_600: "1.0 MB"}
+    entries = [wire_entry(f"http://api.test/{size}") for size in sizes]
+    for size, entry in zip(sizes, entries, strict=True):
+        entry["request"]["log"]["entries"][0]["response"]["content"]["size"] = size
+    post(inspector, *entries)
+    browser.open(inspector.url)
+    for size, shown in sizes.items():
+        browser.open_entry(f"/{size}")
+        assert shown == browser.text("#detail .summary span:nth-child(3)")
+
+
 def report(waiting: int, *, delivered: int = 40, hold: Hold | None = None) -> dict[str, object]:
     books = Books(accepted=delivered + waiting, delivered=delivered, dead=0, dropped={}, waiting=waiting)
     return asdict(Report("/queue.sqlite", books, Backlog(waiting, 1, 0.0), hold, Activity(), None, 1, 1))

@@ -21,10 +21,13 @@ let hadEntries = null;
 let live = null;
 let seen = ""; // the last update's id: a stream that is opened anew goes on after it
 let again;
+let stood; // where on the screen the opened row stood: in a narrow window the list makes room for the entry
 
 async function open(id) {
   list.choose(id);
+  if (!document.body.classList.contains("opened")) stood = list.top(id);
   document.body.classList.add("opened");
+  scrollTo(0, 0);
   try {
     const wire = await fetched(id);
     if (list.current === id) showEntry(pane, wire, list.row(id), close);
@@ -43,9 +46,11 @@ async function fetched(id) {
 
 function close() {
   document.body.classList.remove("opened");
+  find("list").focus({ preventScroll: true });
+  scrollBy(0, list.top(list.current) - stood || 0);
+  stood = undefined;
   list.choose(null);
   showEmpty(pane, list.size > 0);
-  find("list").focus();
 }
 
 function take(update) {
