@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 import requests
 
@@ -326,11 +327,17 @@ def test_an_empty_har_file_is_valid_too(client: FlaskClient) -> None:
     check_har(said(client.get("/api/har")))
 
 
-def test_an_entry_is_given_back_as_it_came(client: FlaskClient) -> None:
+def test_an_entry_is_given_back_with_the_values_that_came(client: FlaskClient) -> None:
     entry = wire_entry(text="\ud800 \u2028 é", label="<b>")
     client.post("/v1/request", data=json.dumps([entry]), auth=KEY)
     assert entry == said(client.get(f"/api/entries/{entry['_id']}"))
     assert 404 == client.get("/api/entries/unknown").status_code
+
+
+def test_an_entry_of_this_package_is_given_back_byte_by_byte(client: FlaskClient) -> None:
+    entry = orjson.dumps(wire_entry(text="é \u2028 😀 \\ \x7f", label="Zoë", time_ms=1234.125))
+    client.post("/v1/request", data=b"[" + entry + b"]", auth=KEY)
+    assert entry == client.get(f"/api/entries/{json.loads(entry)['_id']}").data
 
 
 # Sockets, threads and processes

@@ -6,7 +6,7 @@
 ``GET /api/live``       Server-Sent Events: rows, samples, figures;
                         ``?seen=`` an event's id: what came after
 ``GET /api/figures``    the figures once, for scripts
-``GET /api/entries/ID`` one entry as it arrived
+``GET /api/entries/ID`` one entry, parsed and written again
 ``GET /api/har``        everything kept, as a HAR file
 ``POST /api/outage``    ``{"mode": "off" | "503" | "429" | "hang"}``
 ``POST /api/clear``     forget the entries
@@ -123,7 +123,7 @@ class Routes:
         return _json({"figures": update["figures"], "books": update["books"], "outage": update["outage"]})
 
     def entry(self, entry_id: str) -> Response:
-        """Answer with one entry as it arrived."""
+        """Answer with one entry, as the desk has it."""
         wire = self._desk.wire(entry_id)
         if wire is None:
             raise NotFound("This entry has made room for newer ones.")
