@@ -159,7 +159,8 @@ def doctor_command(*, place: Place, as_json: bool) -> None:
 def inspect_command(*, place: Place, as_json: bool, port: int) -> None:
     """Start a local stand-in for ReadMe's server, with a page that shows each log as it arrives.
 
-    It listens on 127.0.0.1 only, takes any key, and keeps nothing. Ctrl-C ends it.
+    It listens on 127.0.0.1 only, takes any key, and keeps nothing. Ctrl-C ends it. Given the app's key, the page shows
+    the books of its queue.
 
     --json prints directory and url, when it listens.
     """
