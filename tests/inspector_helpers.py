@@ -110,7 +110,9 @@ def _pairs(*pairs: tuple[str, str]) -> list[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def running_inspector(books: Callable[[], dict[str, object]] | None = None, *, port: int = 0) -> Iterator[Inspector]:
+def running_inspector(
+    books: Callable[[], dict[str, object] | None] | None = None, *, port: int = 0
+) -> Iterator[Inspector]:
     """An inspector, on a free port if none is named; when it ends, so have all its threads."""
     before = set(threading.enumerate())
     inspector = make_server(port, books=books)
@@ -142,9 +144,11 @@ def check_har(file: dict[str, Any]) -> None:
 class Page:
     """What one open page is told."""
 
-    def __init__(self, inspector: Inspector, last_event_id: str = "") -> None:
+    def __init__(self, inspector: Inspector, last_event_id: str = "", *, seen: str = "") -> None:
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-        self.answer = requests.get(f"{inspector.url}/api/live", headers=headers, stream=True, timeout=10)
+        self.answer = requests.get(
+            f"{inspector.url}/api/live", params={"seen": seen}, headers=headers, stream=True, timeout=10
+        )
         self._lines = self.answer.iter_lines()
         self.last_event_id = ""
 
@@ -161,8 +165,8 @@ class Page:
 
 
 @contextlib.contextmanager
-def open_page(inspector: Inspector, last_event_id: str = "") -> Iterator[Page]:
-    page = Page(inspector, last_event_id)
+def open_page(inspector: Inspector, last_event_id: str = "", *, seen: str = "") -> Iterator[Page]:
+    page = Page(inspector, last_event_id, seen=seen)
     try:
         yield page
     finally:

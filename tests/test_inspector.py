@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 import requests
 
@@ -175,6 +176,13 @@ def test_an_outage_of_no_known_kind_is_refused(client: FlaskClient, asked: objec
     assert (400, ["mode must be one of off, 503, 429, hang"]) == (answer.status_code, said(answer)["errors"])
 
 
+def test_a_get_of_the_entries_address_is_no_post(client: FlaskClient) -> None:
+    assert 405 == client.get("/v1/request", auth=KEY).status_code  # as doctor asks
+    client.post("/v1/request", data="[]", auth=KEY)
+    found = said(client.get("/api/figures"))["figures"]
+    assert (1, 1) == (found["posts"], found["refused"])
+
+
 # The live stream
 
 
@@ -185,6 +193,19 @@ def test_a_page_that_lost_its_connection_is_told_only_what_it_missed(inspector: 
     post(inspector, wire_entry("http://api.test/missed"))
     with open_page(inspector, live.last_event_id) as again:
         assert ["/missed"] == [row["path"] for row in again.next()["rows"]]
+
+
+def test_a_page_that_listens_anew_names_what_it_saw_and_its_browser_what_it_saw_since(inspector: Inspector) -> None:
+    seen = []
+    for path in ("/one", "/two", "/three"):
+        post(inspector, wire_entry(f"http://api.test{path}"))
+        with open_page(inspector) as live:
+            live.next(lambda update: update["rows"])
+            seen.append(live.last_event_id)
+    with open_page(inspector, seen=seen[0]) as anew:
+        assert ["/two", "/three"] == [row["path"] for row in anew.next()["rows"]]
+    with open_page(inspector, seen[1], seen=seen[0]) as reconnected:
+        assert ["/three"] == [row["path"] for row in reconnected.next()["rows"]]
 
 
 @pytest.mark.parametrize("last_event_id", ["of-another-run.7.7", "x", "{run}.7", "{run}.²."])
@@ -249,6 +270,7 @@ def test_the_books_are_read_from_a_queues_report() -> None:
 
 def test_the_books_alone_will_do() -> None:
     found = books.read(lambda: asdict(QUEUE_BOOKS))
+    assert found
     assert (10, 1, 2, None) == (found["accepted"], found["dropped"], found["waiting"], found["hold_until"])
 
 
@@ -261,7 +283,12 @@ def test_books_that_cannot_be_read_are_shown_and_not_raised(error: Exception) ->
     def unreadable() -> dict[str, object]:
         raise error
 
-    assert str(error) == books.read(unreadable)["trouble"]
+    found = books.read(unreadable)
+    assert found
+    assert str(error) == found["trouble"]
+    blind = Desk()
+    blind.sample(found)
+    assert blind.update(Cursor())[1]["samples"][-1]["waiting"] is None
 
 
 def test_the_panel_shows_the_books_and_the_chart_what_waits() -> None:
@@ -300,11 +327,17 @@ def test_an_empty_har_file_is_valid_too(client: FlaskClient) -> None:
     check_har(said(client.get("/api/har")))
 
 
-def test_an_entry_is_given_back_as_it_came(client: FlaskClient) -> None:
+def test_an_entry_is_given_back_with_the_values_that_came(client: FlaskClient) -> None:
     entry = wire_entry(text="\ud800 \u2028 é", label="<b>")
     client.post("/v1/request", data=json.dumps([entry]), auth=KEY)
     assert entry == said(client.get(f"/api/entries/{entry['_id']}"))
     assert 404 == client.get("/api/entries/unknown").status_code
+
+
+def test_an_entry_of_this_package_is_given_back_byte_by_byte(client: FlaskClient) -> None:
+    entry = orjson.dumps(wire_entry(text="é \u2028 😀 \\ \x7f", label="Zoë", time_ms=1234.125))
+    client.post("/v1/request", data=b"[" + entry + b"]", auth=KEY)
+    assert entry == client.get(f"/api/entries/{json.loads(entry)['_id']}").data
 
 
 # Sockets, threads and processes

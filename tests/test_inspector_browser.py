@@ -51,6 +51,8 @@ FLAGS = [
 ]  # fmt: skip
 WAIT_S = 15
 POLL_S = 0.05
+SOON_S = 4
+"""What a large body may take on a busy machine; each takes a fraction of it."""
 REDRAWN = (NoSuchElementException, StaleElementReferenceException)
 
 pytestmark = [
@@ -70,6 +72,7 @@ class Browser:
         options.add_experimental_option("prefs", {"download.default_directory": str(directory)})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
+        self.driver.set_page_load_timeout(WAIT_S)
         self.directory = directory
 
     def open(self, url: str, *, width: int = 1200, height: int = 800, scheme: str = "light") -> None:
@@ -148,6 +151,23 @@ def _browser(shared_browser: Browser) -> Iterator[Browser]:
     assert [] == complaints
 
 
+@contextlib.contextmanager
+def other_tabs(browser: Browser, count: int) -> Iterator[list[str]]:
+    """Open tabs, the last of them shown; in the end, the first one alone."""
+    first = browser.driver.current_window_handle
+    tabs = []
+    try:
+        for _ in range(count):
+            browser.driver.switch_to.new_window("tab")
+            tabs.append(browser.driver.current_window_handle)
+        yield tabs
+    finally:
+        for tab in tabs:
+            browser.driver.switch_to.window(tab)
+            browser.driver.close()
+        browser.driver.switch_to.window(first)
+
+
 # What arrives
 
 
@@ -189,6 +209,49 @@ def test_json_is_laid_out_and_keeps_every_character(browser: Browser, inspector:
     assert {"key", "string", "number", "boolean", "null"} == {
         span.get_attribute("class") for span in browser.all("#detail .body pre span")
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + ",".join(["1"] * 50_000) + "]",
+        "[" + ",".join(["1"] * 499_000) + "]",
+        json.dumps([{"id": number, "value": number} for number in range(9_000)]),
+        "[REDACTED 1]" * 80_000,
+        json.dumps(["x" * 3_000_000]),
+        json.dumps({"[REDACTED 1]" * 10_000: "[REDACTED 1]" * 10_000}),
+    ],
+    ids=[
+        "100 kB of numbers",
+        "1 MB of numbers",
+        "300 kB of objects",
+        "1 MB of marks",
+        "3 MB of one text",
+        "two long marked texts",
+    ],
+)
+def test_a_large_body_opens_soon_and_whole(browser: Browser, inspector: Inspector, text: str) -> None:
+    post(inspector, wire_entry("http://api.test/large", text=text))
+    browser.open(inspector.url)
+    browser.until_listed("/large")
+    began = time.monotonic()
+    browser.open_entry("/large")
+    for button in browser.all("#detail .message .body .code .button"):
+        button.click()
+    shown = browser.text("#detail .message .body pre")
+    assert time.monotonic() - began < SOON_S
+    assert re.sub(r"\s", "", text) == re.sub(r"\s", "", shown)
+
+
+def test_a_large_body_is_still_laid_out_and_marked(browser: Browser, inspector: Inspector) -> None:
+    text = json.dumps({"secret": "[REDACTED 9]", "numbers": [1] * 30_000})
+    post(inspector, wire_entry("http://api.test/large", text=text))
+    browser.open(inspector.url)
+    browser.open_entry("/large")
+    assert browser.text("#detail .message .body pre").startswith(
+        '{\n  "secret": "[REDACTED 9]",\n  "numbers": [\n    1,'
+    )
+    assert ["[REDACTED 9]"] == [mark.text for mark in browser.all("#detail .body pre mark")]
 
 
 def test_a_repeat_is_shown_once_with_its_count(browser: Browser, inspector: Inspector) -> None:
@@ -282,6 +345,26 @@ def test_an_inspector_that_was_started_anew_is_shown_from_its_beginning(browser:
         browser.driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium's own; the lost connection
 
 
+def test_a_page_that_was_hidden_is_told_what_it_missed(browser: Browser, inspector: Inspector) -> None:
+    post(inspector, wire_entry("http://api.test/seen"))
+    browser.open(inspector.url)
+    browser.until_listed("/seen")
+    with other_tabs(browser, 1):
+        browser.until(lambda: not inspector._server._open)
+        post(inspector, wire_entry("http://api.test/missed"))
+    browser.until_listed("/missed", "/seen")
+    browser.until(lambda: browser.text("#link").startswith("live"))
+
+
+def test_many_tabs_do_not_freeze_each_other(browser: Browser, inspector: Inspector) -> None:
+    post(inspector, wire_entry("http://api.test/a"))
+    with other_tabs(browser, 7) as tabs:  # a browser has six connections to a host
+        for tab in tabs:
+            browser.driver.switch_to.window(tab)
+            browser.open(inspector.url)
+        browser.open_entry("/a")
+
+
 # What can be done
 
 
@@ -347,6 +430,29 @@ def test_everything_is_reached_by_keyboard(browser: Browser, inspector: Inspecto
     browser.until(lambda: "/a" in browser.text("#detail h2"))
 
 
+def test_no_entry_stays_where_another_one_was_chosen_and_cannot_be_shown(
+    browser: Browser, inspector: Inspector
+) -> None:
+    post(inspector, wire_entry("http://api.test/a"), wire_entry("http://api.test/broken"))
+    browser.open(inspector.url)
+    browser.open_entry("/a")
+    browser.run("window.fetch = async () => new Response('{}')")
+    browser.all("#list li")[0].click()
+    browser.until(lambda: "This entry cannot be shown" in browser.text("#detail"))
+    assert not browser.all("#detail h2")
+
+
+def test_no_entry_stays_where_another_one_was_chosen_and_the_inspector_was_stopped(browser: Browser) -> None:
+    with running_inspector() as inspector:
+        post(inspector, wire_entry("http://api.test/a"), wire_entry("http://api.test/b"))
+        browser.open(inspector.url)
+        browser.open_entry("/a")
+    browser.all("#list li")[0].click()
+    browser.until(lambda: "cannot be shown: the inspector does not answer" in browser.text("#detail"))
+    assert not browser.all("#detail h2")
+    browser.driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium's own; the lost connection
+
+
 # How it looks
 
 
@@ -378,6 +484,86 @@ def test_a_phone_shows_the_list_then_the_entry_and_never_scrolls_sideways(
     assert 360 == browser.run("return document.documentElement.scrollWidth")
 
 
+def test_back_on_a_phone_the_list_stands_where_it_stood(browser: Browser, inspector: Inspector) -> None:
+    text = json.dumps(list(range(100)))
+    post(inspector, *(wire_entry(f"http://api.test/{number}", text=text) for number in range(60)))
+    browser.open(inspector.url, width=380, height=740)
+    browser.until(lambda: 60 == len(browser.all("#list li")))
+    row = "document.querySelectorAll('#list li')[40]"
+    browser.run(f"{row}.scrollIntoView({{block: 'center'}})")
+    before = browser.run(f"return {row}.getBoundingClientRect().top")
+    browser.open_entry("/19")
+    assert browser.one("#detail h2").is_displayed()
+    assert 0 == browser.run("return scrollY")
+    post(inspector, wire_entry("http://api.test/later"))
+    browser.until(lambda: 61 == len(browser.all("#list li")))
+    browser.one(".back").click()
+    now = browser.run("return [...document.querySelectorAll('#list li')][41].getBoundingClientRect().top")
+    assert abs(now - before) < 2
+    assert "/19" == browser.text("#list li:nth-child(42) .path")
+    browser.run("scrollTo(0, 0)")
+    browser.keys("j" + Keys.ESCAPE)
+    assert 0 == browser.run("return scrollY")
+
+
+# WCAG's contrast of a text and the first opaque background behind it.
+CONTRAST = r"""
+const numbers = (colour) => colour.match(/[\d.]+/g).map(Number);
+const light = (colour) => numbers(colour).slice(0, 3).map((part) => part / 255)
+  .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+const behind = (element) => {
+  const { backgroundColor: colour } = getComputedStyle(element);
+  return (numbers(colour)[3] ?? 1) === 1 || !element.parentElement ? colour : behind(element.parentElement);
+};
+const weak = [];
+for (const element of document.querySelectorAll("body *")) {
+  const said = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!said || !element.offsetParent) continue;
+  const [dark, bright] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => a - b);
+  const contrast = (bright + 0.05) / (dark + 0.05);
+  if (contrast < 4.5) weak.push(`${element.tagName}.${element.className} ${contrast.toFixed(2)}`);
+}
+return [...new Set(weak)];
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out(browser: Browser, scheme: str) -> None:
+    with running_inspector(lambda: report(7)) as inspector:
+        browser.open(inspector.url, scheme=scheme)
+        assert [] == browser.run(CONTRAST)
+        post(
+            inspector,
+            *(wire_entry(status=status) for status in (200, 302, 404, 500)),
+            {**wire_entry("http://api.test/a?b=[NOT%20CAPTURED]", text="[NOT CAPTURED: 7 bytes]"), "development": True},
+            wire_entry("http://api.test/open", text='{"a": [1, true, null, "[REDACTED 5]", "b"]}'),
+        )
+        browser.open_entry("/open")
+        browser.until(lambda: browser.all("#books .term"))
+        assert [] == browser.run(CONTRAST)
+        browser.driver.get("about:blank")
+
+
+def test_a_time_is_shown_in_the_unit_that_it_is_rounded_to(browser: Browser, inspector: Inspector) -> None:
+    times = {0.994: "0.99 ms", 0.996: "1.0 ms", 9.94: "9.9 ms", 9.96: "10 ms", 999.4: "999 ms", 999.6: "1.00 s"}
+    post(inspector, *(wire_entry(time_ms=time_ms) for time_ms in reversed(times)))
+    browser.open(inspector.url)
+    browser.until(lambda: list(times.values()) == [took.text for took in browser.all("#list .took")])
+
+
+def test_a_size_is_shown_in_the_unit_that_it_is_rounded_to(browser: Browser, inspector: Inspector) -> None:
+    sizes = {999: "999 B", 9_940: "9.9 kB", 9_960: "10 kB", 999_400: "999 kB", 999_600: "1.0 MB"}
+    entries = [wire_entry(f"http://api.test/{size}") for size in sizes]
+    for size, entry in zip(sizes, entries, strict=True):
+        entry["request"]["log"]["entries"][0]["response"]["content"]["size"] = size
+    post(inspector, *entries)
+    browser.open(inspector.url)
+    for size, shown in sizes.items():
+        browser.open_entry(f"/{size}")
+        assert shown == browser.text("#detail .summary span:nth-child(3)")
+
+
 def report(waiting: int, *, delivered: int = 40, hold: Hold | None = None) -> dict[str, object]:
     books = Books(accepted=delivered + waiting, delivered=delivered, dead=0, dropped={}, waiting=waiting)
     return asdict(Report("/queue.sqlite", books, Backlog(waiting, 1, 0.0), hold, Activity(), None, 1, 1))
@@ -392,6 +578,16 @@ def test_the_panel_shows_the_queues_books_and_its_hold(browser: Browser) -> None
         assert ["47", "40", "7", "0", "0"] == [term.text for term in browser.all("#books .term b")]
         assert ("waiting", "7") == (browser.text("#upper-name"), browser.text("#upper-now"))
         assert browser.all("#upper .line")
+        browser.driver.get("about:blank")
+
+
+def test_without_books_the_panel_shows_what_the_inspector_saw(browser: Browser) -> None:
+    with running_inspector(lambda: None) as inspector:
+        post(inspector, wire_entry())
+        browser.open(inspector.url)
+        browser.until(lambda: ["1", "0", "1", "0", "0"] == [term.text for term in browser.all("#books .term b")])
+        assert "What this inspector saw since it started." == browser.text("#books .note")
+        assert "POSTs turned away per s" == browser.text("#upper-name")
         browser.driver.get("about:blank")
 
 

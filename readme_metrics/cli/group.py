@@ -6,6 +6,7 @@ import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 COLOURS: Final = {Level.WELL: "green", Level.WARNING: "yellow", Level.WRONG: "red"}
 CHECK_COLOURS: Final = {OK: "green", WARN: "yellow", FAIL: "red"}
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 SAMPLE_S: Final = 1.0
 """Between two looks at the books that tell how fast a queue empties."""
 
@@ -160,7 +162,8 @@ def doctor_command(*, place: Place, as_json: bool) -> None:
 def inspect_command(*, place: Place, as_json: bool, port: int) -> None:
     """Start a local stand-in for ReadMe's server, with a page that shows each log as it arrives.
 
-    It listens on 127.0.0.1 only, takes any key, and keeps nothing. Ctrl-C ends it.
+    It listens on 127.0.0.1 only, takes any key, and keeps nothing. Ctrl-C ends it. Given the app's key, the page shows
+    the books of its queue.
 
     --json prints directory and url, when it listens.
     """
@@ -183,12 +186,20 @@ def inspect_command(*, place: Place, as_json: bool, port: int) -> None:
     serve(port=port, announce=announce, books=lambda: _books(place, listening_at))
 
 
-def _books(place: Place, url: str) -> dict[str, object]:
-    """The books of the app that sends here; none before it has stored anything."""
-    sent_here = dataclasses.replace(place, server=url)
-    found = files.queue_files(place.directory)
-    ours = [path for path in found if place.api_key is None or path.name == sent_here.file.name]
-    return ledger.read_report(ours[0]).as_dict() if len(ours) == 1 else {}
+def _books(place: Place, url: str) -> dict[str, object] | None:
+    """The books of the app that sends here; None: it has stored nothing yet, or its file is not certain."""
+    if place.api_key is None:
+        return None  # a file's name says whose it is only to who has the key
+    ours = {dataclasses.replace(place, server=server).file for server in _addresses(place.server, url)}
+    found = [path for path in files.queue_files(place.directory) if path in ours and files.size_of(path)]
+    return ledger.read_report(found[0]).as_dict() if len(found) == 1 else None
+
+
+def _addresses(server: str, url: str) -> set[str]:
+    """The inspector's address, and the environment's where it is another way to write it."""
+    named, ours = urlsplit(server), urlsplit(url)
+    here = (named.scheme, named.port or 80, named.path) == (ours.scheme, ours.port, ours.path)
+    return {url, server} if here and named.hostname in LOOPBACK else {url}
 
 
 @click.group("readme-metrics", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

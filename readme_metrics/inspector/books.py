@@ -26,10 +26,11 @@ class BooksView(TypedDict):
     """Why the books cannot be read; empty: they can."""
 
 
-def read(source: Callable[[], Mapping[str, object]]) -> BooksView:
-    """Ask for the books; a queue that cannot be read is shown, not raised."""
+def read(source: Callable[[], Mapping[str, object] | None]) -> BooksView | None:
+    """Ask for the books, None where there are none; a queue that cannot be read is shown, not raised."""
     try:
-        return view(source())
+        report = source()
+        return None if report is None else view(report)
     except (MetricsError, OSError) as error:
         return {**view({}), "trouble": str(error) or type(error).__name__}
 

@@ -128,7 +128,7 @@ class Desk:
         return not self._closing.wait(GATHER_S)
 
     def wire(self, entry_id: str) -> bytes | None:
-        """One entry as it arrived; None: unknown, or gone."""
+        """One entry: what arrived, parsed and written again; None: unknown, or gone."""
         kept = self._kept.get(entry_id)
         return kept.wire if kept else None
 
@@ -176,7 +176,7 @@ class Desk:
             return
         self._seq += 1
         self._figures.entries += 1
-        wire = json.dumps(entry, separators=(",", ":")).encode()
+        wire = _written(entry)
         self._kept[entry["_id"]] = _Kept(wire, summary(entry, seq=self._seq), self._now.revision)
         self._kept_bytes += len(wire)
 
@@ -193,11 +193,19 @@ class Desk:
         now, before = self._figures, self._sampled
         return {
             "tick": tick,
-            "waiting": books["waiting"] if books else None,
+            "waiting": books["waiting"] if books and not books["trouble"] else None,
             "delivered": now.entries + now.repeats - before.entries - before.repeats,
             "turned_away": now.turned_away - before.turned_away,
             "outage": self.outage.mode != "off",
         }
+
+
+def _written(entry: Entry) -> bytes:
+    """Write as the package writes: what it sent comes out byte by byte the same, the exponent of a float aside."""
+    try:
+        return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a lone surrogate: JSON can say it, UTF-8 cannot
+        return json.dumps(entry, separators=(",", ":")).encode()
 
 
 def ticking(desk: Desk, books: Callable[[], BooksView | None], *, every_s: float = 1.0) -> None:

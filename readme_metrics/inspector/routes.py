@@ -3,9 +3,10 @@
 ======================  ===============================================
 ``POST /v1/request``    takes entries as ReadMe does
 ``GET /``               the page
-``GET /api/live``       Server-Sent Events: rows, samples, figures
+``GET /api/live``       Server-Sent Events: rows, samples, figures;
+                        ``?seen=`` an event's id: what came after
 ``GET /api/figures``    the figures once, for scripts
-``GET /api/entries/ID`` one entry as it arrived
+``GET /api/entries/ID`` one entry, parsed and written again
 ``GET /api/har``        everything kept, as a HAR file
 ``POST /api/outage``    ``{"mode": "off" | "503" | "429" | "hang"}``
 ``POST /api/clear``     forget the entries
@@ -101,8 +102,8 @@ class Routes:
         return answer
 
     def _cursor(self) -> Cursor:
-        """Where a page that lost its connection left off."""
-        run, _, seen = request.headers.get("Last-Event-ID", "").partition(".")
+        """Where a page left off: the browser says it of a connection that was lost, the page of one that it closed."""
+        run, _, seen = (request.headers.get("Last-Event-ID") or request.args.get("seen", "")).partition(".")
         revision, _, tick = seen.partition(".")
         if run != self._desk.run or not (revision.isdecimal() and tick.isdecimal()):
             return Cursor()
@@ -122,7 +123,7 @@ class Routes:
         return _json({"figures": update["figures"], "books": update["books"], "outage": update["outage"]})
 
     def entry(self, entry_id: str) -> Response:
-        """Answer with one entry as it arrived."""
+        """Answer with one entry, as the desk has it."""
         wire = self._desk.wire(entry_id)
         if wire is None:
             raise NotFound("This entry has made room for newer ones.")
@@ -148,7 +149,7 @@ class Routes:
         return _json({})
 
     def _say_error(self, error: HTTPException) -> Response:
-        if request.path == "/v1/request":
+        if request.path == "/v1/request" and request.method == "POST":
             self._desk.refuse()
         return _json({"errors": [error.description or error.name]}, error.code or 500)
 

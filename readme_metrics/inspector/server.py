@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIApplication
 
+    Books = Callable[[], dict[str, object] | None]
+
 HOST: Final = "127.0.0.1"
 MAX_CONNECTIONS: Final = 64
 """Connections served at once; further ones are closed unread."""
@@ -34,7 +36,7 @@ _LEAVE_S: Final = 5
 """Longer than any thread needs to leave once its connection is cut."""
 
 
-def make_server(port: int, *, books: Callable[[], dict[str, object]] | None = None) -> Inspector:
+def make_server(port: int, *, books: Books | None = None) -> Inspector:
     """Listen on 127.0.0.1; port 0 takes a free one. Raises ``ConfigurationError`` where the port can't be had."""
     listener = _listen(port)
     try:
@@ -43,11 +45,11 @@ def make_server(port: int, *, books: Callable[[], dict[str, object]] | None = No
         listener.close()
 
 
-def serve(*, port: int, announce: Callable[[str], None], books: Callable[[], dict[str, object]] | None = None) -> None:
+def serve(*, port: int, announce: Callable[[str], None], books: Books | None = None) -> None:
     """Serve until Ctrl-C.
 
-    ``books`` is asked once a second and returns the dict of a queue's ``Report`` or of its ``Books``; ``announce`` is
-    told the address as soon as it answers.
+    ``books`` is asked once a second and returns the dict of a queue's ``Report`` or of its ``Books``, or None where no
+    queue is known; ``announce`` is told the address as soon as it answers.
     """
     inspector = make_server(port, books=books)
     announce(inspector.url)
@@ -58,7 +60,7 @@ def serve(*, port: int, announce: Callable[[str], None], books: Callable[[], dic
 class Inspector:
     """The stand-in, listening from the moment it is made; serves while ``serve_forever`` runs."""
 
-    def __init__(self, listener: socket.socket, desk: Desk, books: Callable[[], dict[str, object]] | None) -> None:
+    def __init__(self, listener: socket.socket, desk: Desk, books: Books | None) -> None:
         self._desk = desk
         self._books = books
         self._server = _Server(listener, Routes(desk).app())

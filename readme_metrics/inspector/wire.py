@@ -67,7 +67,7 @@ class LogHolder(TypedDict):
 
 
 class Entry(TypedDict):
-    """One entry of a POST, as far as the inspector reads it; the rest is kept and shown as it came."""
+    """One entry of a POST, as far as the inspector reads it; the rest is kept and shown, too."""
 
     _id: str
     development: bool

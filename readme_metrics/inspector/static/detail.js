@@ -82,7 +82,7 @@ export function showEntry(pane, wire, row, close) {
       sent(request)),
     side("Response", response.headers, null, body(content.text, size, content.mimeType)),
     make("section", { class: "message" }, make("h3", {}, "What left your server"),
-      fold("The whole entry", bytes(wire.length), false, codeBlock(wire))),
+      fold("The whole entry", bytes(new Blob([wire]).size), false, codeBlock(wire))),
   );
   pane.scrollTop = 0;
 }

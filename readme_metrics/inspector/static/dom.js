@@ -13,15 +13,16 @@ export function make(tag, properties = {}, ...children) {
 
 export const find = (id) => document.getElementById(id);
 
+// A number that is rounded up to the next unit is shown in that one: 999.6 ms is 1.00 s.
 export function bytes(count) {
   if (count < 1000) return `${count} B`;
-  if (count < 1_000_000) return `${(count / 1000).toFixed(count < 10_000 ? 1 : 0)} kB`;
+  if (count < 999_500) return `${(count / 1000).toFixed(count < 9950 ? 1 : 0)} kB`;
   return `${(count / 1_000_000).toFixed(1)} MB`;
 }
 
 export function duration(ms) {
-  if (ms < 1) return `${ms.toFixed(2)} ms`;
-  if (ms < 1000) return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
+  if (ms < 0.995) return `${ms.toFixed(2)} ms`;
+  if (ms < 999.5) return `${ms.toFixed(ms < 9.95 ? 1 : 0)} ms`;
   return `${(ms / 1000).toFixed(2)} s`;
 }
 

@@ -22,6 +22,8 @@ export class List {
 
   row(id) { return this.#rows.get(id)?.row; }
 
+  top(id) { return this.#rows.get(id)?.line.getBoundingClientRect().top; }
+
   forgetAll() { this.forget(Infinity); }
 
   forget(oldest, gone = 0) {

@@ -7,6 +7,7 @@ import { find } from "./dom.js";
 import { List } from "./list.js";
 
 const MAX_SAMPLES = 300;
+const PATIENCE_MS = 5000;
 const OUTAGES = {
   503: "An outage is being played: every POST is answered 503. Entries wait in the queue; nothing is lost.",
   429: "An outage is being played: every POST is answered 429 with Retry-After: 20. Entries wait in the queue.",
@@ -17,21 +18,39 @@ const list = new List(open);
 let run = null;
 let samples = [];
 let hadEntries = null;
+let live = null;
+let seen = ""; // the last update's id: a stream that is opened anew goes on after it
+let again;
+let stood; // where on the screen the opened row stood: in a narrow window the list makes room for the entry
 
 async function open(id) {
   list.choose(id);
+  if (!document.body.classList.contains("opened")) stood = list.top(id);
   document.body.classList.add("opened");
-  const answer = await fetch(`/api/entries/${encodeURIComponent(id)}`);
-  if (list.current !== id) return;
-  if (answer.ok) showEntry(pane, await answer.text(), list.row(id), close);
-  else showGone(pane, "This entry has made room for newer ones.", close);
+  scrollTo(0, 0);
+  try {
+    const wire = await fetched(id);
+    if (list.current === id) showEntry(pane, wire, list.row(id), close);
+  } catch (error) {
+    // The pane must not go on showing the entry before.
+    if (list.current === id) showGone(pane, `This entry cannot be shown: ${error.message}`, close);
+  }
+}
+
+async function fetched(id) {
+  const answer = await fetch(`/api/entries/${encodeURIComponent(id)}`, { signal: AbortSignal.timeout(PATIENCE_MS) })
+    .catch(() => { throw new Error("the inspector does not answer."); });
+  if (!answer.ok) throw new Error("it has made room for newer ones.");
+  return answer.text();
 }
 
 function close() {
   document.body.classList.remove("opened");
+  find("list").focus({ preventScroll: true });
+  scrollBy(0, list.top(list.current) - stood || 0);
+  stood = undefined;
   list.choose(null);
   showEmpty(pane, list.size > 0);
-  find("list").focus();
 }
 
 function take(update) {
@@ -65,15 +84,22 @@ function showLink(state, text) {
   find("link").textContent = text;
 }
 
+// A browser keeps six connections to a host, and a page that listens keeps one: a hidden page leaves it to the others.
 function listen() {
-  const live = new EventSource("/api/live");
+  clearTimeout(again);
+  live?.close();
+  if (document.hidden) return;
+  live = new EventSource(`/api/live?seen=${encodeURIComponent(seen)}`);
   live.addEventListener("open", () => showLink("live", `live on ${location.host}`));
-  live.addEventListener("message", (event) => take(JSON.parse(event.data)));
+  live.addEventListener("message", (event) => {
+    take(JSON.parse(event.data));
+    seen = event.lastEventId;
+  });
   live.addEventListener("error", () => {
     // The browser tries again by itself unless it was answered with an error.
     if (live.readyState !== EventSource.CLOSED) return showLink("waiting", "connection lost, trying again");
     showLink("waiting", "the inspector does not answer, trying again");
-    setTimeout(listen, 3000);
+    again = setTimeout(listen, 3000);
   });
 }
 
@@ -121,4 +147,5 @@ find("outage").addEventListener("change", (event) => post("/api/outage", { mode:
 find("clear").addEventListener("click", async () => { await post("/api/clear"); close(); });
 find("theme").addEventListener("click", nextTheme);
 document.addEventListener("keydown", onKey);
+document.addEventListener("visibilitychange", listen);
 listen();
