@@ -23,6 +23,7 @@ _BODILESS: Final = frozenset({"GET", "HEAD"})
 _NO_LENGTH: Final = frozenset({"", "0"})
 _UNSAFE: Final = re.compile(r"[^!-~]")
 _PLAIN_TARGET: Final = re.compile(r"/[!-\"$-~]*")
+_ORIGIN: Final = re.compile(r"[^:/?#]+://[^/?#]+")
 _SAFE_HOST: Final = re.compile(r"[A-Za-z0-9._~-]+(:\d*)?|\[[0-9A-Fa-f:.]+\](:\d*)?")
 
 
@@ -40,10 +41,11 @@ def url_of(environ: Environ, root: str) -> str:
     if not raw:
         return root + _rebuilt_target(environ)
     if raw[0] != "/":  # absolute form, as a proxy is asked
-        authority, slash, path = raw.partition("://")[2].partition("/")
-        if not authority:
+        origin = _ORIGIN.match(raw)
+        if not origin:
             return root + _rebuilt_target(environ)
-        raw = slash + path or "/"
+        target = raw[origin.end() :]
+        raw = target if target.startswith("/") else f"/{target}"
     return root + _missing_prefix(environ, raw) + _printable(raw.partition("#")[0])
 
 
@@ -152,8 +154,8 @@ def _missing_prefix(environ: Environ, raw: str) -> str:
 
 def _rebuilt_target(environ: Environ) -> str:
     path = _quote_path(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
-    query = environ.get("QUERY_STRING", "")
-    return f"{path or '/'}?{_printable(query)}" if query else path or "/"
+    query = _printable(environ.get("QUERY_STRING", "")).replace("#", "%23")  # raw, and the app read it as the query's
+    return f"{path or '/'}?{query}" if query else path or "/"
 
 
 def _quote_path(path: str) -> str:

@@ -104,6 +104,8 @@ def test_a_middleware_inside_that_copies_the_environ_changes_nothing(app: flask.
         ("/users/1?a=1#fragment?token=secret", "/users/1?a=1"),
         ("http://proxy.example.com/users/1?a", "/users/1?a"),
         ("http://proxy.example.com", "/"),
+        ("http://proxy.example.com?token=secret/tail", "/?token=secret/tail"),
+        ("http://proxy.example.com#token=secret/tail", "/"),
     ],
 )
 def test_the_url_is_as_asked_and_still_encoded(
@@ -125,6 +127,14 @@ def test_where_the_server_keeps_no_raw_uri_the_url_is_quoted_anew(app: flask.Fla
     without_raw_uri(app, PATH_INFO="/caf\xc3\xa9 \xff/1", QUERY_STRING="q=%20&n=\xe9", SCRIPT_NAME="/mö")
 
     assert "http://localhost/m%F6/caf%C3%A9%20%FF/1?q=%20&n=%E9" == recorder.only.url
+
+
+def test_where_the_server_keeps_no_raw_uri_a_raw_hash_in_the_query_starts_no_fragment(
+    app: flask.Flask, recorder: ListRecorder
+) -> None:
+    without_raw_uri(app, QUERY_STRING="token=secret#tail")
+
+    assert "http://localhost/users/1?token=secret%23tail" == recorder.only.url
 
 
 @pytest.mark.parametrize(
