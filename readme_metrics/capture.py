@@ -33,6 +33,7 @@ from readme_metrics.exchange import NO_BODY, Body, Exchange, Group
 from readme_metrics.group import read_group
 from readme_metrics.guard import Guard
 from readme_metrics.ids import Ids
+from readme_metrics.redaction import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,13 +77,20 @@ class AppRequest(Protocol):
         """None where no route matched."""
 
 
+class Record(Protocol):
+    """Where exchanges go."""
+
+    def __call__(self, exchange: Exchange, group: Group, *mounted: Redaction) -> None:
+        """Store one; ``mounted``: the lists of apps mounted in this one, which count too."""
+
+
 class Capturer:
     """What all requests of one extension share; ``request_of`` finds the app's request object of an environ."""
 
     def __init__(
         self,
         config: MetricsApiConfig,
-        record: Callable[[Exchange, Group], None],
+        record: Record,
         request_of: Callable[[Environ], AppRequest],
         *,
         wall_clock: Callable[[], float] = time.time,
@@ -96,6 +104,7 @@ class Capturer:
         self.new_id = new_id or Ids().new
         self.max_body_bytes = config.max_body_bytes
         self.most_unread = min(UNREAD_BODY_BYTES, config.max_body_bytes)
+        self.redaction = Redaction(allowlist=config.allowlist, denylist=config.denylist)
         self.log_url = config.base_log_url and f"{config.base_log_url}/logs/"
         self.guard = Guard("capturing a request", "it is not logged")
         self._hosts = config.allowed_http_hosts and HostList(config.allowed_http_hosts)
@@ -120,7 +129,7 @@ class Capture:
     """One request on its way through the app; follows its response as ``body.Follower``."""
 
     __slots__ = (
-        "_asked", "_capturer", "_declared", "_environ", "_group", "_headers", "_id", "_open", "_request",
+        "_asked", "_capturer", "_declared", "_environ", "_group", "_headers", "_id", "_mounted", "_open", "_request",
         "_request_tee", "_seen", "_server_start_response", "_server_write", "_started", "_started_at", "_status",
         "_wait_s",
     )  # fmt: skip
@@ -134,6 +143,7 @@ class Capture:
         self._open = True
         self._asked = False
         self._group: Group | None = None
+        self._mounted: tuple[Redaction, ...] = ()
         self._status = ""
         self._headers: list[tuple[str, str]] = []
         self._declared: int | None = None
@@ -144,6 +154,11 @@ class Capture:
             stream = environ.get("wsgi.input")
             self._request_tee = environ["wsgi.input"] = RequestTee(stream, capturer.max_body_bytes, capturer.guard)
         environ[KEY] = self
+
+    def heed(self, lists: Redaction) -> None:
+        """Take out what the lists of an app mounted in this one take: it is recorded here, and only here."""
+        if lists.active and lists not in self._mounted:
+            self._mounted = (*self._mounted, lists)
 
     def ask(self) -> None:
         """Ask who called, once, while the app's request context is there."""
@@ -251,7 +266,9 @@ class Capture:
             return
         self._let_go()
         if self._group is not None:
-            self._capturer.record(self._exchange(body, self._request_body(aborted=aborted)), self._group)
+            self._capturer.record(
+                self._exchange(body, self._request_body(aborted=aborted)), self._group, *self._mounted
+            )
 
     def _exchange(self, body: Body, request_body: Body) -> Exchange:
         request = self._request

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
     from readme_metrics.exchange import Exchange, Group
+    from readme_metrics.redaction import Redaction
 
     Environ = dict[str, Any]
 
@@ -35,8 +36,8 @@ _log: Final = logging.getLogger("readme_metrics.flask_readme")
 class Recorder(Protocol):
     """What capture needs of a recorder."""
 
-    def record(self, exchange: Exchange, group: Group) -> None:
-        """Store one exchange."""
+    def record(self, exchange: Exchange, group: Group, *mounted: Redaction) -> None:
+        """Store one exchange; ``mounted``: the lists of apps mounted in this one, which count too."""
 
     def serve(self, serves: Callable[[], bool]) -> None:
         """Send what an earlier run left, soon and without traffic, if ``serves()`` says then that we serve."""
@@ -103,8 +104,11 @@ class _CapturedApp:
         self._capturer = capturer
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        # A captured app mounted in another one, or an OPTIONS request, walks through.
-        if KEY in environ or environ.get("REQUEST_METHOD") == "OPTIONS":
+        outer = environ.get(KEY)
+        if outer is not None:  # mounted in a captured app, whose record this becomes
+            outer.heed(self._capturer.redaction)
+            return self._app(environ, start_response)
+        if environ.get("REQUEST_METHOD") == "OPTIONS":
             return self._app(environ, start_response)
         capture = Capture(self._capturer, environ, start_response)
         try:

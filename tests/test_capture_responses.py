@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from readme_metrics.exchange import Exchange, Group
+    from readme_metrics.redaction import Redaction
 
 
 @pytest.fixture
@@ -539,8 +540,8 @@ def test_the_view_may_read_the_request_while_it_streams_the_answer(app: flask.Fl
 class Broken(ListRecorder):
     """A recorder with a bug."""
 
-    def record(self, exchange: Exchange, group: Group) -> None:
-        super().record(exchange, group)
+    def record(self, exchange: Exchange, group: Group, *mounted: Redaction) -> None:
+        super().record(exchange, group, *mounted)
         raise RuntimeError("a bug of ours")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,6 +44,26 @@ def test_empty_lists_are_no_lists() -> None:
 
 
 # Headers
+
+
+@pytest.mark.parametrize(
+    ("lists", "left"),
+    [
+        (({}, {}), "a=1&b=2&c=3"),
+        (({"denylist": ["a"]}, {}), "a=%5BREDACTED%201%5D&b=2&c=3"),
+        (({"denylist": ["a"]}, {"denylist": ["c"]}), "a=%5BREDACTED%201%5D&b=2&c=%5BREDACTED%201%5D"),
+        (({"allowlist": ["a", "b"]}, {}), "a=1&b=2"),
+        (({"allowlist": ["a", "b"]}, {"allowlist": ["b", "c"]}), "b=2"),
+        (({"allowlist": ["a", "b"]}, {"denylist": ["b", "c"]}), "a=1"),
+        (({"allowlist": ["a", "b"]}, {"denylist": ["A"]}), "b=2"),
+        (({"allowlist": ["a", "b"]}, {"denylist": ["a.secret"]}), "b=2"),
+        (({"allowlist": ["a"]}, {"allowlist": ["b"]}), ""),
+        (({"allowlist": ["a"]}, {"denylist": ["a"]}), ""),
+    ],
+)
+def test_what_either_of_two_joined_lists_takes_is_taken(lists: tuple[Any, Any], left: str) -> None:
+    one, two = (Redaction(**each) for each in lists)
+    assert [left, left] == [one.joined(two).query("a=1&b=2&c=3"), two.joined(one).query("a=1&b=2&c=3")]
 
 
 def test_headers_are_named_in_any_case() -> None:
