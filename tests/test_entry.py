@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from readme_metrics import __version__
+from readme_metrics.config import MOST_BYTES
 from readme_metrics.exchange import NO_BODY, Body, Exchange, Group
 from readme_metrics.redaction import Redaction, mask
 from tests.exchanges import CALLER, PLAIN, answered, body, entry_bytes, har_of, posted
@@ -312,6 +313,11 @@ def test_a_bomb_is_not_unpacked_beyond_the_cap() -> None:
     bomb = gzip.compress(bytes(50 * 1024 * 1024))
     packed = answered(bomb, "text/plain", ("Content-Encoding", "gzip"))
     assert content_of(packed)["text"] == f"[NOT CAPTURED: {len(bomb)} bytes]"
+
+
+def test_the_largest_cap_unpacks_too() -> None:
+    packed = answered(gzip.compress(b"text"), "text/plain", ("Content-Encoding", "gzip"))
+    assert content_of(packed, max_body_bytes=MOST_BYTES)["text"] == "text"
 
 
 def test_a_body_that_unpacks_to_just_the_cap_is_shown() -> None:
