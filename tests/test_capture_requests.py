@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -180,6 +182,28 @@ def test_content_headers_are_logged_once(app: flask.Flask, recorder: ListRecorde
 
     names = [field for field in recorder.only.request_headers if field[0].startswith("Content-")]
     assert [("Content-Type", "application/json"), ("Content-Length", "2")] == sorted(names, reverse=True)
+
+
+@pytest.mark.parametrize("long", ["host", "scheme", "header"])
+def test_what_clients_make_up_at_length_is_not_remembered(app: flask.Flask, recorder: ListRecorder, long: str) -> None:
+    def ask(number: int) -> None:
+        made_up = {"host": "localhost", "scheme": "http", "header": "x", long: f"{number}" + "x" * 50_000}
+        overrides = {"HTTP_HOST": made_up["host"], "wsgi.url_scheme": made_up["scheme"]}
+        environ = EnvironBuilder("/users/1", environ_overrides=overrides).get_environ()
+        run_wsgi_app(app.wsgi_app, {**environ, f"HTTP_{made_up['header']}": "y"}, buffered=True)
+        recorder.exchanges.clear()
+
+    ask(0)
+    tracemalloc.start()
+    try:
+        for number in range(1, 30):
+            ask(number)
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 500_000
 
 
 def test_a_header_value_that_a_middleware_left_as_a_number_is_text(app: flask.Flask, recorder: ListRecorder) -> None:
