@@ -153,6 +153,6 @@ def _request_of(environ: Environ) -> flask.Request:
 
 def _ask_before_the_context_goes(_: flask.Flask, **__: object) -> None:
     """In debug and testing an exception leaves the app without ``start_response``; this is its last moment inside."""
-    capture = flask.request.environ.get(KEY)
+    capture = flask.request.environ.get(KEY) if flask.has_request_context() else None  # any code may send the signal
     if isinstance(capture, Capture):
         capture.ask()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 import pytest
+from flask.signals import got_request_exception
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from readme_metrics import MetricsApiConfig
@@ -282,6 +283,15 @@ def test_the_grouping_function_gets_the_current_request_inside_its_context(app: 
     app.test_client().get("/users/1")
 
     assert ("ann", "Ann", "{'id': 1}True") == recorder.groups[0]
+
+
+def test_an_exception_signalled_outside_of_any_request_does_not_fail(app: flask.Flask) -> None:
+    log(app)
+
+    with app.app_context():
+        answers = got_request_exception.send(app, exception=ValueError())
+
+    assert [None] == [answer for _, answer in answers]
 
 
 def test_the_same_dict_every_time_is_never_changed(app: flask.Flask) -> None:
