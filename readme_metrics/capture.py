@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
-from readme_metrics.body import RequestTee, Sight, tee_response
+from readme_metrics.body import RequestTee, Sight, tee_request, tee_response
 from readme_metrics.environ import (
     HostList,
     content_length,
@@ -152,7 +152,7 @@ class Capture:
         self._request_tee: RequestTee | None = None
         if not expects_no_body(environ):
             stream = environ.get("wsgi.input")
-            self._request_tee = environ["wsgi.input"] = RequestTee(stream, capturer.max_body_bytes, capturer.guard)
+            self._request_tee = environ["wsgi.input"] = tee_request(stream, capturer.max_body_bytes, capturer.guard)
         environ[KEY] = self
 
     def heed(self, lists: Redaction) -> None:
