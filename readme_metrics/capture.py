@@ -192,7 +192,9 @@ class Capture:
             return write
         self._headers = headers
         self._wait_s = self._capturer.clock() - self._started
-        self._declared = declared_length(headers)
+        self._declared = None
+        with self._capturer.guard:  # an app may give anything as headers
+            self._declared = declared_length(headers)
         self._server_write = write
         return self._write
 
@@ -234,7 +236,7 @@ class Capture:
 
     def broke(self) -> None:
         """Record an exception on its way out; where nothing was handed on, servers answer 500 in the app's place."""
-        if self._seen.size:
+        if self._seen is not _NOTHING:  # an empty chunk sends the headers too
             self._cut_short()
         elif self._open:
             with self._capturer.guard:
@@ -242,6 +244,13 @@ class Capture:
                 self._status, self._headers = "500 INTERNAL SERVER ERROR", []
                 self._wait_s = self._wait_s or self._capturer.clock() - self._started
                 self._record(NO_BODY, aborted=True)
+
+    def stopped(self) -> None:
+        """StopIteration tells gunicorn that a websocket is over, unless it came from a view or behind an answer."""
+        if self._asked:
+            self.broke()
+        else:
+            self._let_go()
 
     def closing(self) -> None:
         """Record what was not over when the server let go of it."""
@@ -302,7 +311,7 @@ class Capture:
             return NO_BODY
         declared = content_length(environ)
         if declared and not aborted and may_read_rest(environ, self._status) and declared <= self._capturer.most_unread:
-            with suppress(OSError, ValueError):  # the client left, or the view closed the stream
+            with suppress(Exception):  # the client left, the view closed the stream, or there is none
                 tee.read_rest(declared)
         return tee.body(declared, chunked=is_chunked(environ))
 
@@ -320,11 +329,13 @@ def has_no_body(method: str | None, status: str) -> bool:
     return method == "HEAD" or status[:3] in {"204", "304"} or status[:1] == "1"
 
 
-def declared_length(headers: Iterable[tuple[str, str]]) -> int | None:
+def declared_length(headers: Iterable[tuple[str, object]]) -> int | None:
     """The answer's Content-Length."""
     for name, value in headers:
         if name.lower() == "content-length":
-            return int(value) if value.isascii() and value.isdecimal() else None
+            if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+                return int(value)
+            return None
     return None
 
 
@@ -362,6 +373,8 @@ def _response_of(body: ClosingIterator) -> object:
     """What a werkzeug ``Response`` iterates over: its iterator holds the response's ``close`` as its last callback."""
     callbacks = body._callbacks  # noqa: SLF001  # nothing public tells a sequence's iterator from a stream's; tested
     response = getattr(callbacks[-1], "__self__", None) if callbacks else None
-    if not isinstance(response, Response) or type(response).iter_encoded is not Response.iter_encoded:
+    if not isinstance(response, Response):
         return None
-    return response.response
+    kind = type(response)
+    is_plain = kind.iter_encoded is Response.iter_encoded and kind.get_app_iter is Response.get_app_iter
+    return response.response if is_plain else None

@@ -374,12 +374,13 @@ def test_a_body_that_breaks_off_is_not_taken_for_whole(app: flask.Flask, recorde
     assert Body(None, 20) == recorder.only.request_body
 
 
-def test_a_client_that_is_gone_when_its_unread_body_is_read_costs_nothing(
-    app: flask.Flask, recorder: ListRecorder, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("error", [ConnectionResetError, ValueError, RuntimeError, AttributeError])
+def test_a_stream_that_fails_when_its_unread_body_is_read_costs_nothing(
+    app: flask.Flask, recorder: ListRecorder, caplog: pytest.LogCaptureFixture, error: type[Exception]
 ) -> None:
     class Gone(io.BytesIO):
         def read(self, *_: Any) -> bytes:
-            raise ConnectionResetError
+            raise error
 
     app.test_client().post("/unread", input_stream=Gone(), environ_overrides={"CONTENT_LENGTH": "5"})
 
