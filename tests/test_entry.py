@@ -232,6 +232,23 @@ def test_a_charset_from_outside_reaches_no_codec_but_the_common_ones(charset: st
     assert content_of(answered(b"+AHA- \\u0041", content_type), redaction=DENIED)["text"] == "[REDACTED 12]"
 
 
+@pytest.mark.parametrize(
+    ("data", "content_type"),
+    [
+        (b'{"sec+AHI-et":"abc"}', "application/json; charset=utf-7"),
+        (b'{"sec+AHI-et":"abc"}', "text/plain; charset=utf-7"),
+        (b"sec+AHI-et=abc", "application/x-www-form-urlencoded; charset=utf-7"),
+        (multipart('name="sec+AHI-et"\r\n\r\nabc'), f"{MULTIPART}; charset=utf-7"),
+        (b"\xff\xd8", "image/jpeg; charset=utf-7"),
+    ],
+)
+def test_a_body_in_a_charset_that_is_not_read_goes_where_a_list_is_set(data: bytes, content_type: str) -> None:
+    gone = f"[REDACTED {len(data)}]"
+    for redaction in (DENIED, ALLOWED):
+        assert gone == content_of(answered(data, content_type), redaction=redaction)["text"]
+        assert gone == post_data_of(posted(data, content_type), redaction=redaction)["text"]
+
+
 # Bodies that were not captured
 
 
