@@ -110,9 +110,12 @@ def json_readings(data: bytes, media: Media) -> Iterator[str]:
     """Each text that the body may be if it is a JSON object or array, the likeliest first; none if it can't be one."""
     if data.lstrip(b"\0 \t\r\n\xef\xbb\xbf\xff\xfe")[:1] not in (b"{", b"["):
         return
+    last = None
     for encoding in dict.fromkeys([json.detect_encoding(data), media.charset or "utf-8", "latin-1"]):
-        if (text := decoded(data, encoding)) is not None:
+        text = decoded(data, encoding)
+        if text is not None and text != last:
             yield text
+        last = text
 
 
 def data_url(data: bytes, essence: str) -> str:

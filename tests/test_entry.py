@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from readme_metrics import __version__
 from readme_metrics.config import MOST_BYTES
 from readme_metrics.exchange import NO_BODY, Body, Exchange, Group
+from readme_metrics.media import json_readings, media_of
 from readme_metrics.redaction import Redaction, mask
 from tests.exchanges import CALLER, PLAIN, answered, body, entry_bytes, har_of, posted
 from tests.har import check_entry
@@ -472,6 +473,11 @@ def test_json_in_another_charset_is_found_too() -> None:
     for content_type in ("application/json; charset=latin-1", "application/json", "text/plain"):
         shown = content_of(answered(data, content_type), redaction=Redaction(denylist=["pä"]))
         assert shown["text"] == '{"pä":"[REDACTED 3]"}'
+
+
+@pytest.mark.parametrize(("data", "count"), [(b"[1]x", 1), ("[ä]".encode(), 3), ("[ä]".encode("latin-1"), 2)])
+def test_a_text_that_several_charsets_read_alike_is_read_once(data: bytes, count: int) -> None:
+    assert count == len([*json_readings(data, media_of("application/json; charset=iso-8859-7"))])
 
 
 # Anything

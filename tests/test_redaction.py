@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from readme_metrics import json_splice
 from readme_metrics.redaction import Redaction, mask
 
 SECRET = Redaction(denylist=["secret", "user.secret"])
@@ -222,6 +223,16 @@ def test_an_allowlist_leaves_only_its_members(text: str, left: str) -> None:
 @pytest.mark.parametrize("redaction", [SECRET, ONLY])
 def test_what_is_no_json_object_or_array_is_not_taken_for_one(redaction: Redaction, text: str) -> None:
     assert None is redaction.json(text)
+
+
+def test_a_text_that_turns_out_to_be_no_json_is_not_walked_through_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+    monkeypatch.setattr(json_splice._Splicer, "container", lambda _, start, __: walks.append(start))
+
+    for redaction in (SECRET, ONLY):
+        assert None is redaction.json("[" + "1," * 1_000 + '{"secret":1}]x')
+
+    assert [] == walks
 
 
 @pytest.mark.parametrize("names", [["secret"], [".".join("a" * 2_000)]], ids=["shallow", "deep"])
