@@ -56,6 +56,8 @@ class Media(NamedTuple):
     """A charset we read; None: none was stated, or an unknown one."""
     has_unknown_charset: bool
     boundary: str
+    may_hold_json: bool
+    """It is no JSON, and often has some inside."""
 
 
 class Trouble(Enum):
@@ -82,6 +84,7 @@ def _media(content_type: str) -> Media:
         charset=charset if is_known else None,
         has_unknown_charset=bool(charset) and not is_known,
         boundary=options.get("boundary", ""),
+        may_hold_json=essence == "text/event-stream" or essence.endswith("script"),
     )
 
 

@@ -118,6 +118,10 @@ class Redaction:
         except ValueError:
             return None
 
+    def names_in(self, text: str) -> bool:
+        """Whether a text that may hold JSON somewhere may hold one of the names as a key."""
+        return self._json.are_quoted_in(text)
+
     def _parameter(self, piece: str, charset: str | None) -> str | None:
         name, _, value = piece.partition("=")
         if self.leaves(percent_decoded(name, charset)):

@@ -95,7 +95,10 @@ def _redacted_other(data: bytes, media: Media, redaction: Redaction, *, fields: 
     if redaction.only or media.form is Form.MULTIPART:
         return None
     shown = _plain(data, media)
-    return None if media.form is Form.JSON and not is_json(shown.text) else shown
+    if media.form is Form.JSON:
+        return shown if is_json(shown.text) else None
+    is_doubtful = media.may_hold_json and (shown.raw is not None or redaction.names_in(shown.text))
+    return None if is_doubtful else shown
 
 
 def _gone(data: bytes, media: Media) -> Shown:

@@ -458,6 +458,42 @@ def test_a_body_without_keys_stays_under_a_denylist_and_goes_under_an_allowlist(
     assert allowed == content_of(answered(data, content_type), redaction=ALLOWED)["text"]
 
 
+STREAM = "text/event-stream; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("text", "content_type"),
+    [
+        ('data: {"secret":"abc"}\n\n', STREAM),
+        ('data: {"deep":[{"secret" : "abc"}]}\n\n', STREAM),
+        ('data: {"\\u0073ecr\\u0065t":"abc"}\n\n', STREAM),
+        ('data: {"user.key":"abc"}\n\n', STREAM),
+        ('data: {"user":{"x.key":"abc"}}\n\n', STREAM),
+        ('data: {"user":{"key":"abc"}}\n\n', STREAM),
+        ('callback({"secret":"abc"});', "application/javascript"),
+        ('callback({"secret":"abc"});', "text/javascript"),
+        ("data: \xff", f"{STREAM[:17]}; charset=utf-16"),
+    ],
+)
+def test_a_stream_of_events_or_a_script_that_may_hold_a_denied_key_goes_whole(text: str, content_type: str) -> None:
+    denied = Redaction(denylist=["secret", "user.x.key", "user.key"])
+    data = text.encode("latin-1")
+    assert content_of(answered(data, content_type), redaction=denied)["text"] == f"[REDACTED {len(data)}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "content_type"),
+    [
+        ('data: {"secrets":"no secret","tip":"a \\"quoted\\" one"}\n\n', STREAM),
+        ('data: {"open":"\\u00e4\\ud83d\\ude00 \\u12"}\n\n', STREAM),
+        ('callback({"open":"abc"});', "application/javascript"),
+        ('{"secret":1', "text/plain"),
+    ],
+)
+def test_one_that_holds_none_stays(text: str, content_type: str) -> None:
+    assert content_of(answered(text.encode(), content_type), redaction=DENIED)["text"] == text
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
 @pytest.mark.parametrize(
     "content_type", ["application/json", "application/json; charset=latin-1", "text/plain", "image/png", None]
