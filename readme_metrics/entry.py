@@ -140,8 +140,8 @@ def _headers(headers: Headers, redaction: Redaction) -> tuple[list[NameValue], d
     leaving: list[NameValue] = []
     noted: dict[str, str] = {}
     for name, value in headers:
-        is_short = len(name) <= _LONGEST_CACHED
-        if is_short and not redaction.active and _leaves_unread(name) and value.isascii():  # nearly every one
+        # Nearly every one leaves here.
+        if not redaction.active and len(name) <= _LONGEST_CACHED and _leaves_unread(name) and value.isascii():
             leaving.append({"name": name, "value": value})
             continue
         text = from_wire(value)
