@@ -129,6 +129,24 @@ class RequestTee:
         return self._position
 
 
+class EnterableRequestTee(RequestTee):
+    """For a stream that ``with`` can enter; ``with`` asks the class, past ``__getattr__``."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Any:
+        entered = self._stream.__enter__()
+        return self if entered is self._stream else entered
+
+    def __exit__(self, *error: object) -> Any:
+        return self._stream.__exit__(*error)
+
+
+def tee_request(stream: Any, max_bytes: int, guard: Guard) -> RequestTee:
+    """The tee that offers what the stream offers."""
+    return (EnterableRequestTee if hasattr(stream, "__enter__") else RequestTee)(stream, max_bytes, guard)
+
+
 def _at_least_one(args: tuple[Any, ...]) -> int:
     """What a read that may stop early asked for: with no limit it need not reach the end."""
     return 0 if args[:1] == (0,) else 1

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
-from readme_metrics.body import RequestTee, Sight, tee_response
+from readme_metrics.body import RequestTee, Sight, tee_request, tee_response
 from readme_metrics.environ import (
     HostList,
     content_length,
@@ -33,6 +33,7 @@ from readme_metrics.exchange import NO_BODY, Body, Exchange, Group
 from readme_metrics.group import read_group
 from readme_metrics.guard import Guard
 from readme_metrics.ids import Ids
+from readme_metrics.redaction import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,13 +77,20 @@ class AppRequest(Protocol):
         """None where no route matched."""
 
 
+class Record(Protocol):
+    """Where exchanges go."""
+
+    def __call__(self, exchange: Exchange, group: Group, *mounted: Redaction) -> None:
+        """Store one; ``mounted``: the lists of apps mounted in this one, which count too."""
+
+
 class Capturer:
     """What all requests of one extension share; ``request_of`` finds the app's request object of an environ."""
 
     def __init__(
         self,
         config: MetricsApiConfig,
-        record: Callable[[Exchange, Group], None],
+        record: Record,
         request_of: Callable[[Environ], AppRequest],
         *,
         wall_clock: Callable[[], float] = time.time,
@@ -96,6 +104,7 @@ class Capturer:
         self.new_id = new_id or Ids().new
         self.max_body_bytes = config.max_body_bytes
         self.most_unread = min(UNREAD_BODY_BYTES, config.max_body_bytes)
+        self.redaction = Redaction(allowlist=config.allowlist, denylist=config.denylist)
         self.log_url = config.base_log_url and f"{config.base_log_url}/logs/"
         self.guard = Guard("capturing a request", "it is not logged")
         self._hosts = config.allowed_http_hosts and HostList(config.allowed_http_hosts)
@@ -120,7 +129,7 @@ class Capture:
     """One request on its way through the app; follows its response as ``body.Follower``."""
 
     __slots__ = (
-        "_asked", "_capturer", "_declared", "_environ", "_group", "_headers", "_id", "_open", "_request",
+        "_asked", "_capturer", "_declared", "_environ", "_group", "_headers", "_id", "_mounted", "_open", "_request",
         "_request_tee", "_seen", "_server_start_response", "_server_write", "_started", "_started_at", "_status",
         "_wait_s",
     )  # fmt: skip
@@ -134,6 +143,7 @@ class Capture:
         self._open = True
         self._asked = False
         self._group: Group | None = None
+        self._mounted: tuple[Redaction, ...] = ()
         self._status = ""
         self._headers: list[tuple[str, str]] = []
         self._declared: int | None = None
@@ -142,8 +152,13 @@ class Capture:
         self._request_tee: RequestTee | None = None
         if not expects_no_body(environ):
             stream = environ.get("wsgi.input")
-            self._request_tee = environ["wsgi.input"] = RequestTee(stream, capturer.max_body_bytes, capturer.guard)
+            self._request_tee = environ["wsgi.input"] = tee_request(stream, capturer.max_body_bytes, capturer.guard)
         environ[KEY] = self
+
+    def heed(self, lists: Redaction) -> None:
+        """Take out what the lists of an app mounted in this one take: it is recorded here, and only here."""
+        if lists.active and lists not in self._mounted:
+            self._mounted = (*self._mounted, lists)
 
     def ask(self) -> None:
         """Ask who called, once, while the app's request context is there."""
@@ -177,7 +192,9 @@ class Capture:
             return write
         self._headers = headers
         self._wait_s = self._capturer.clock() - self._started
-        self._declared = declared_length(headers)
+        self._declared = None
+        with self._capturer.guard:  # an app may give anything as headers
+            self._declared = declared_length(headers)
         self._server_write = write
         return self._write
 
@@ -219,7 +236,7 @@ class Capture:
 
     def broke(self) -> None:
         """Record an exception on its way out; where nothing was handed on, servers answer 500 in the app's place."""
-        if self._seen.size:
+        if self._seen is not _NOTHING:  # an empty chunk sends the headers too
             self._cut_short()
         elif self._open:
             with self._capturer.guard:
@@ -227,6 +244,13 @@ class Capture:
                 self._status, self._headers = "500 INTERNAL SERVER ERROR", []
                 self._wait_s = self._wait_s or self._capturer.clock() - self._started
                 self._record(NO_BODY, aborted=True)
+
+    def stopped(self) -> None:
+        """StopIteration tells gunicorn that a websocket is over, unless it came from a view or behind an answer."""
+        if self._asked:
+            self.broke()
+        else:
+            self._let_go()
 
     def closing(self) -> None:
         """Record what was not over when the server let go of it."""
@@ -251,7 +275,9 @@ class Capture:
             return
         self._let_go()
         if self._group is not None:
-            self._capturer.record(self._exchange(body, self._request_body(aborted=aborted)), self._group)
+            self._capturer.record(
+                self._exchange(body, self._request_body(aborted=aborted)), self._group, *self._mounted
+            )
 
     def _exchange(self, body: Body, request_body: Body) -> Exchange:
         request = self._request
@@ -285,7 +311,7 @@ class Capture:
             return NO_BODY
         declared = content_length(environ)
         if declared and not aborted and may_read_rest(environ, self._status) and declared <= self._capturer.most_unread:
-            with suppress(OSError, ValueError):  # the client left, or the view closed the stream
+            with suppress(Exception):  # the client left, the view closed the stream, or there is none
                 tee.read_rest(declared)
         return tee.body(declared, chunked=is_chunked(environ))
 
@@ -303,11 +329,13 @@ def has_no_body(method: str | None, status: str) -> bool:
     return method == "HEAD" or status[:3] in {"204", "304"} or status[:1] == "1"
 
 
-def declared_length(headers: Iterable[tuple[str, str]]) -> int | None:
+def declared_length(headers: Iterable[tuple[str, object]]) -> int | None:
     """The answer's Content-Length."""
     for name, value in headers:
         if name.lower() == "content-length":
-            return int(value) if value.isascii() and value.isdecimal() else None
+            if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+                return int(value)
+            return None
     return None
 
 
@@ -345,6 +373,8 @@ def _response_of(body: ClosingIterator) -> object:
     """What a werkzeug ``Response`` iterates over: its iterator holds the response's ``close`` as its last callback."""
     callbacks = body._callbacks  # noqa: SLF001  # nothing public tells a sequence's iterator from a stream's; tested
     response = getattr(callbacks[-1], "__self__", None) if callbacks else None
-    if not isinstance(response, Response) or type(response).iter_encoded is not Response.iter_encoded:
+    if not isinstance(response, Response):
         return None
-    return response.response
+    kind = type(response)
+    is_plain = kind.iter_encoded is Response.iter_encoded and kind.get_app_iter is Response.get_app_iter
+    return response.response if is_plain else None

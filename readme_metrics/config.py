@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import sys
 import warnings
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -31,6 +30,8 @@ MOST_SECONDS: Final = 10 * 365 * 86_400
 """Ten years: what locks and events can still wait for."""
 MOST_ENTRIES: Final = 1_000_000
 """In a batch, whose bytes are bounded anyway."""
+MOST_BYTES: Final = 1024 * 1024 * MIB
+"""A TiB: more than anyone means, and what zlib and SQLite can still count."""
 SMALLEST_QUEUE_BYTES: Final = MIB
 """Below this, SQLite's own pages and one batch leave no room for entries."""
 
@@ -103,8 +104,8 @@ class MetricsApiConfig:
         self._set("queue_path_is_default", self.queue_path is None and not os.environ.get("README_METRICS_QUEUE_PATH"))
         self._set("queue_path", queue_directory(self.queue_path))
         self._set("flush_interval", _seconds("flush_interval", self.flush_interval))
-        self._set("max_queue_bytes", _whole("max_queue_bytes", self.max_queue_bytes, least=SMALLEST_QUEUE_BYTES))
-        self._set("max_body_bytes", _whole("max_body_bytes", self.max_body_bytes, least=0))
+        for option, least in (("max_queue_bytes", SMALLEST_QUEUE_BYTES), ("max_body_bytes", 0)):
+            self._set(option, _whole(option, getattr(self, option), least=least, most=MOST_BYTES))
         self._set("shutdown_timeout", _seconds("shutdown_timeout", self.shutdown_timeout))
         self._set("server", server_from_environment())
 
@@ -113,8 +114,8 @@ class MetricsApiConfig:
 
     def _set_lists(self) -> None:
         for option, deprecated in (("allowlist", "whitelist"), ("denylist", "blacklist")):
-            names = _names(option, getattr(self, option))
-            old_names = _names(deprecated, getattr(self, deprecated))
+            names = _keys(option, getattr(self, option))
+            old_names = _keys(deprecated, getattr(self, deprecated))
             if old_names is not None:
                 message = f"{deprecated} is deprecated: use {option}"
                 warnings.warn(message, DeprecationWarning, stacklevel=4)
@@ -199,9 +200,9 @@ def _base_log_url(value: object) -> str | None:
     return value.rstrip("/")
 
 
-def _whole(option: str, value: object, *, least: int, most: int = sys.maxsize) -> int:
+def _whole(option: str, value: object, *, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        _refuse(option, value, f"a whole number, {least} or more{f', {most} at most' if most < sys.maxsize else ''}")
+        _refuse(option, value, f"a whole number, {least} or more, {most} at most")
     return value
 
 
@@ -227,6 +228,14 @@ def _directory(option: str, value: object) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError:  # ~name of nobody here
         _refuse(option, value, "the path of a directory")
+
+
+def _keys(option: str, value: Any) -> tuple[str, ...] | None:
+    """Names without blanks around them: those are a slip, and would match nothing."""
+    names = _names(option, value)
+    if any(name != name.strip() for name in names or ()):
+        _refuse(option, value, "None, or a list of non-empty strings without blanks around them")
+    return names
 
 
 def _names(option: str, value: Any) -> tuple[str, ...] | None:

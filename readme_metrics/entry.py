@@ -43,6 +43,8 @@ CREATOR: Final[Creator] = {
     "comment": f"{platform.machine()}-{platform.system().lower()}{platform.release()}/{platform.python_version()}",
 }
 
+_LONGEST_CACHED: Final = 256
+"""Characters of a header's name worth remembering; clients may invent longer ones."""
 _NOTED: Final = frozenset({"content-type", "content-encoding", "location"})
 
 
@@ -138,7 +140,8 @@ def _headers(headers: Headers, redaction: Redaction) -> tuple[list[NameValue], d
     leaving: list[NameValue] = []
     noted: dict[str, str] = {}
     for name, value in headers:
-        if not redaction.active and _leaves_unread(name) and value.isascii():  # nearly every one
+        # Nearly every one leaves here.
+        if not redaction.active and len(name) <= _LONGEST_CACHED and _leaves_unread(name) and value.isascii():
             leaving.append({"name": name, "value": value})
             continue
         text = from_wire(value)

@@ -21,15 +21,19 @@ if TYPE_CHECKING:
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 _BODILESS: Final = frozenset({"GET", "HEAD"})
 _NO_LENGTH: Final = frozenset({"", "0"})
+_LONGEST_ROOT: Final = 256
+"""Characters of a host and its scheme worth remembering; clients may invent longer ones."""
 _UNSAFE: Final = re.compile(r"[^!-~]")
 _PLAIN_TARGET: Final = re.compile(r"/[!-\"$-~]*")
+_ORIGIN: Final = re.compile(r"[^:/?#]+://[^/?#]+")
 _SAFE_HOST: Final = re.compile(r"[A-Za-z0-9._~-]+(:\d*)?|\[[0-9A-Fa-f:.]+\](:\d*)?")
 
 
 def root_of(environ: Environ) -> str:
     """``https://host:port`` as the client asked for it; the server's own name where there was no Host header."""
     scheme = environ.get("wsgi.url_scheme", "http")
-    return _root(scheme, environ.get("HTTP_HOST") or _server_host(environ, scheme))
+    host = environ.get("HTTP_HOST") or _server_host(environ, scheme)
+    return _cached_root(scheme, host) if len(scheme) + len(host) <= _LONGEST_ROOT else _root(scheme, host)
 
 
 def url_of(environ: Environ, root: str) -> str:
@@ -40,10 +44,11 @@ def url_of(environ: Environ, root: str) -> str:
     if not raw:
         return root + _rebuilt_target(environ)
     if raw[0] != "/":  # absolute form, as a proxy is asked
-        authority, slash, path = raw.partition("://")[2].partition("/")
-        if not authority:
+        origin = _ORIGIN.match(raw)
+        if not origin:
             return root + _rebuilt_target(environ)
-        raw = slash + path or "/"
+        target = raw[origin.end() :]
+        raw = target if target.startswith("/") else f"/{target}"
     return root + _missing_prefix(environ, raw) + _printable(raw.partition("#")[0])
 
 
@@ -70,6 +75,8 @@ _BODY_HEADERS: Final = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 _DOUBLES: Final = frozenset({"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"})
 _MOST_NAMES: Final = 1024
 """Bound of the names remembered; clients may invent more."""
+_LONGEST_NAME: Final = 256
+"""Characters of a name worth remembering; clients may invent longer ones."""
 _header_names: Final[dict[str, str]] = {}
 
 
@@ -77,7 +84,7 @@ def _learn(key: str) -> str:
     """``HTTP_X_REQUEST_ID`` → ``X-Request-Id`` (CGI forgets how it was spelled); empty for what is no header."""
     is_header = key in _BODY_HEADERS or (key.startswith("HTTP_") and key not in _DOUBLES)
     name = key.removeprefix("HTTP_").replace("_", "-").title() if is_header else ""
-    if len(_header_names) < _MOST_NAMES:
+    if len(key) <= _LONGEST_NAME and len(_header_names) < _MOST_NAMES:
         _header_names[key] = name
     return name
 
@@ -129,10 +136,12 @@ def _host_and_port(text: str) -> tuple[str, str]:
     return host.removesuffix("."), port
 
 
-@lru_cache(maxsize=256)
 def _root(scheme: str, host: str) -> str:
     clean = host if _SAFE_HOST.fullmatch(host) else quote(host.encode("latin-1", "replace"), safe=":")
     return f"{scheme}://{clean}"
+
+
+_cached_root: Final = lru_cache(256)(_root)
 
 
 def _server_host(environ: Environ, scheme: str) -> str:
@@ -152,8 +161,8 @@ def _missing_prefix(environ: Environ, raw: str) -> str:
 
 def _rebuilt_target(environ: Environ) -> str:
     path = _quote_path(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
-    query = environ.get("QUERY_STRING", "")
-    return f"{path or '/'}?{_printable(query)}" if query else path or "/"
+    query = _printable(environ.get("QUERY_STRING", "")).replace("#", "%23")  # raw, and the app read it as the query's
+    return f"{path or '/'}?{query}" if query else path or "/"
 
 
 def _quote_path(path: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
     from readme_metrics.exchange import Exchange, Group
+    from readme_metrics.redaction import Redaction
 
     Environ = dict[str, Any]
 
@@ -35,8 +36,8 @@ _log: Final = logging.getLogger("readme_metrics.flask_readme")
 class Recorder(Protocol):
     """What capture needs of a recorder."""
 
-    def record(self, exchange: Exchange, group: Group) -> None:
-        """Store one exchange."""
+    def record(self, exchange: Exchange, group: Group, *mounted: Redaction) -> None:
+        """Store one exchange; ``mounted``: the lists of apps mounted in this one, which count too."""
 
     def serve(self, serves: Callable[[], bool]) -> None:
         """Send what an earlier run left, soon and without traffic, if ``serves()`` says then that we serve."""
@@ -79,6 +80,7 @@ class ReadMeMetrics:
             self._capturer = Capturer(self.config, self._recorder.record, _request_of)
         app.wsgi_app = _CapturedApp(app.wsgi_app, self._capturer)  # type: ignore[method-assign]  # Flask's own way
         got_request_exception.connect(_ask_before_the_context_goes, app)
+        app.teardown_request_funcs.setdefault(None, []).append(_ask_on_teardown)  # at any time, unlike its decorator
         self._recorder.serve(_serves(app))
 
     def flush(self, timeout_s: float | None = None) -> int:
@@ -103,12 +105,18 @@ class _CapturedApp:
         self._capturer = capturer
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        # A captured app mounted in another one, or an OPTIONS request, walks through.
-        if KEY in environ or environ.get("REQUEST_METHOD") == "OPTIONS":
+        outer = environ.get(KEY)
+        if outer is not None:  # mounted in a captured app, whose record this becomes
+            outer.heed(self._capturer.redaction)
+            return self._app(environ, start_response)
+        if environ.get("REQUEST_METHOD") == "OPTIONS":
             return self._app(environ, start_response)
         capture = Capture(self._capturer, environ, start_response)
         try:
             body = self._app(environ, capture.start_response)
+        except StopIteration:
+            capture.stopped()
+            raise
         except BaseException:
             capture.broke()
             raise
@@ -149,6 +157,12 @@ def _request_of(environ: Environ) -> flask.Request:
 
 def _ask_before_the_context_goes(_: flask.Flask, **__: object) -> None:
     """In debug and testing an exception leaves the app without ``start_response``; this is its last moment inside."""
-    capture = flask.request.environ.get(KEY)
+    capture = flask.request.environ.get(KEY) if flask.has_request_context() else None  # any code may send the signal
     if isinstance(capture, Capture):
         capture.ask()
+
+
+def _ask_on_teardown(error: BaseException | None) -> None:
+    """Flask signals no ``SystemExit``, nor what else is not an ``Exception``; this is its last moment inside."""
+    if error is not None:
+        _ask_before_the_context_goes(flask.current_app)

@@ -2,7 +2,7 @@
 
 A ``Guard`` is made once for each place that may fail and entered for every request, so entering costs next to nothing.
 It never logs a body, a header value or a key: an exception's own text may hold one, so only its type and the place in
-the code are said (the traceback at debug level). ``BaseException`` passes: ``GeneratorExit``, ``KeyboardInterrupt``,
+the code are said (all frames at debug level). ``BaseException`` passes: ``GeneratorExit``, ``KeyboardInterrupt``,
 ``SystemExit`` and ``gevent.Timeout`` belong to the host.
 """
 
@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
 _log: Final = logging.getLogger("readme_metrics.guard")
@@ -66,7 +67,8 @@ class Guard:
             count = self._due(sentence)
             if count:
                 _log.log(level, "%s%s", sentence, f" ({count} times so far)" if count > 1 else "")
-                _log.debug("%s", sentence, exc_info=error)
+                if error is not None and _log.isEnabledFor(logging.DEBUG):
+                    _log.debug("%s%s", sentence, "".join(_frames(error)))
         except Exception:  # noqa: BLE001, S110  # a log handler of the host that raises is no reason to fail a request
             pass
 
@@ -79,6 +81,12 @@ class Guard:
         due = said_at is None or now - said_at >= REPEAT_AFTER_S
         self._met[sentence] = (count + 1, now if said_at is None or due else said_at)
         return count + 1 if due else 0
+
+
+def _frames(error: Exception) -> Iterator[str]:
+    """As in a traceback, without the lines of code and what the exception says: both may hold a secret."""
+    for frame, line in walk_tb(error.__traceback__):
+        yield f'\n  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}'
 
 
 def place_of(error: BaseException) -> str:

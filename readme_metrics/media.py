@@ -56,6 +56,8 @@ class Media(NamedTuple):
     """A charset we read; None: none was stated, or an unknown one."""
     has_unknown_charset: bool
     boundary: str
+    may_hold_json: bool
+    """It is no JSON, and often has some inside."""
 
 
 class Trouble(Enum):
@@ -82,6 +84,7 @@ def _media(content_type: str) -> Media:
         charset=charset if is_known else None,
         has_unknown_charset=bool(charset) and not is_known,
         boundary=options.get("boundary", ""),
+        may_hold_json=essence == "text/event-stream" or essence.endswith("script"),
     )
 
 
@@ -110,9 +113,12 @@ def json_readings(data: bytes, media: Media) -> Iterator[str]:
     """Each text that the body may be if it is a JSON object or array, the likeliest first; none if it can't be one."""
     if data.lstrip(b"\0 \t\r\n\xef\xbb\xbf\xff\xfe")[:1] not in (b"{", b"["):
         return
+    last = None
     for encoding in dict.fromkeys([json.detect_encoding(data), media.charset or "utf-8", "latin-1"]):
-        if (text := decoded(data, encoding)) is not None:
+        text = decoded(data, encoding)
+        if text is not None and text != last:
             yield text
+        last = text
 
 
 def data_url(data: bytes, essence: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any
 
 from readme_metrics.entry import build_entry
@@ -29,13 +30,13 @@ class Recorder:
         self._max_body_bytes = config.max_body_bytes
         self._pipeline = pipeline
 
-    def record(self, exchange: Exchange, group: Group) -> None:
-        """Store one exchange; under the guard of whoever captured it."""
+    def record(self, exchange: Exchange, group: Group, *mounted: Redaction) -> None:
+        """Store one exchange; under the guard of whoever captured it. ``mounted``: lists that count beside our own."""
         self._pipeline.put(
             build_entry(
                 exchange,
                 group,
-                redaction=self._redaction,
+                redaction=_joined(self._redaction, *mounted) if mounted else self._redaction,
                 development=self._development,
                 max_body_bytes=self._max_body_bytes,
             )
@@ -52,3 +53,8 @@ class Recorder:
     def status(self) -> dict[str, Any]:
         """The queue's figures and this process's own."""
         return self._pipeline.status()
+
+
+@lru_cache(64)
+def _joined(*lists: Redaction) -> Redaction:
+    return reduce(Redaction.joined, lists)

@@ -39,23 +39,40 @@ _cached_mask: Final = lru_cache(1024)(_mask)
 
 
 class Redaction:
-    """The lists of one configuration, prepared once; a denylist overrides an allowlist."""
+    """The lists of one configuration, prepared once; a denylist overrides an allowlist.
 
-    __slots__ = ("_headers", "_json", "_names", "active", "only")
+    ``only``: an allowlist counts even if it names nothing.
+    """
 
-    def __init__(self, *, allowlist: Iterable[str] | None = None, denylist: Iterable[str] | None = None) -> None:
+    __slots__ = ("_headers", "_json", "active", "names", "only")
+
+    def __init__(
+        self, *, allowlist: Iterable[str] | None = None, denylist: Iterable[str] | None = None, only: bool = False
+    ) -> None:
         denied, allowed = frozenset(denylist or ()), frozenset(allowlist or ())
-        self._names = denied or allowed
-        self._headers = frozenset(name.lower() for name in self._names)
-        self.active = bool(self._names)
-        """Whether there is a list at all."""
-        self.only = bool(allowed) and not denied
+        self.names = denied or allowed
+        self._headers = frozenset(name.lower() for name in self.names)
+        self.only = not denied and (only or bool(allowed))
         """True: only the named leave (allowlist). False: the named don't."""
-        self._json = JsonKeys(self._names, only=self.only)
+        self.active = self.only or bool(denied)
+        """Whether there is a list at all."""
+        self._json = JsonKeys(self.names, only=self.only)
+
+    def joined(self, other: Redaction) -> Redaction:
+        """What either takes is taken. An allowlist loses each name that a denylist has, or reaches into."""
+        if not (self.active and other.active):
+            return self if self.active else other
+        if self.only and other.only:
+            return Redaction(allowlist=self.names & other.names, only=True)
+        if not self.only and not other.only:
+            return Redaction(denylist=self.names | other.names)
+        allowed, denied = (self.names, other.names) if self.only else (other.names, self.names)
+        kept = (name for name in allowed if not any(_overlap(name.lower(), gone.lower()) for gone in denied))
+        return Redaction(allowlist=kept, only=True)
 
     def leaves(self, name: str) -> bool:
         """Whether a URL parameter or form field of this name leaves as it is."""
-        return (name in self._names) is self.only
+        return (name in self.names) is self.only
 
     def header_leaves(self, name: str) -> bool:
         """Whether a header field leaves; its name in lower case."""
@@ -101,6 +118,10 @@ class Redaction:
         except ValueError:
             return None
 
+    def names_in(self, text: str) -> bool:
+        """Whether a text that may hold JSON somewhere may hold one of the names as a key."""
+        return self._json.are_quoted_in(text)
+
     def _parameter(self, piece: str, charset: str | None) -> str | None:
         name, _, value = piece.partition("=")
         if self.leaves(percent_decoded(name, charset)):
@@ -113,6 +134,10 @@ class Redaction:
             return fragment
         path, mark, parameters = fragment.rpartition("?")
         return path + mark + self.query(parameters)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _without_user(base: str) -> str:

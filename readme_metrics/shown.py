@@ -77,6 +77,8 @@ def _plain(data: bytes, media: Media) -> Shown:
 
 
 def _redacted(data: bytes, media: Media, redaction: Redaction, *, fields: bool) -> Shown:
+    if media.has_unknown_charset:  # its names may be spelled in another way than we read
+        return _gone(data, media)
     try:
         for reading in json_readings(data, media):
             if (text := redaction.json(reading)) is not None:
@@ -90,10 +92,13 @@ def _redacted_other(data: bytes, media: Media, redaction: Redaction, *, fields: 
     """A body that is no JSON object or array; None: it must not be shown."""
     if media.form is Form.URLENCODED or (media.form is Form.MULTIPART and fields):
         return _form(data, media, redaction) if fields else _urlencoded_text(data, media, redaction)
-    if redaction.only or media.form is Form.MULTIPART or media.has_unknown_charset:
+    if redaction.only or media.form is Form.MULTIPART:
         return None
     shown = _plain(data, media)
-    return None if media.form is Form.JSON and not is_json(shown.text) else shown
+    if media.form is Form.JSON:
+        return shown if is_json(shown.text) else None
+    is_doubtful = media.may_hold_json and (shown.raw is not None or redaction.names_in(shown.text))
+    return None if is_doubtful else shown
 
 
 def _gone(data: bytes, media: Media) -> Shown:

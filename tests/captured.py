@@ -33,7 +33,7 @@ class ListRecorder:
         self.groups: list[Group] = []
         self.recorded = threading.Event()
 
-    def record(self, exchange: Exchange, group: Group) -> None:
+    def record(self, exchange: Exchange, group: Group, *_: Redaction) -> None:
         check_entry(build_entry(exchange, group, redaction=Redaction(), development=False, max_body_bytes=1024 * 1024))
         self.exchanges.append(exchange)
         self.groups.append(group)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readme_metrics.body import RequestTee, ResponseTee, Sight, tee_response
+from readme_metrics.body import RequestTee, ResponseTee, Sight, tee_request, tee_response
 from readme_metrics.exchange import NO_BODY, Body
 from readme_metrics.guard import Guard
 
@@ -20,7 +20,7 @@ GUARD = Guard("a test", "nothing")
 
 
 def tee_of(body: bytes, max_bytes: int = 1000) -> RequestTee:
-    return RequestTee(io.BytesIO(body), max_bytes, GUARD)
+    return tee_request(io.BytesIO(body), max_bytes, GUARD)
 
 
 def into(method: str, size: int) -> Callable[[Any], object]:
@@ -132,6 +132,44 @@ def test_a_raw_stream_read_to_its_end_is_whole() -> None:
 
 def test_nothing_declared_and_nothing_read_is_no_body() -> None:
     assert NO_BODY == tee_of(b"").body(None, chunked=False)
+
+
+def test_a_tee_is_a_context_manager_as_its_stream_is() -> None:
+    tee: Any = tee_of(b"abc")
+
+    with tee as entered:
+        assert b"ab" == entered.read(2)
+
+    assert tee.closed
+    assert Body(None, 3) == tee.body(3, chunked=False)
+    with pytest.raises(ValueError, match="closed"), tee:
+        pass
+
+
+def test_leaving_a_tee_suppresses_what_its_stream_suppresses() -> None:
+    class Lenient(io.BytesIO):
+        def __exit__(self, *_: object) -> bool:  # type: ignore[override]  # as contextlib.suppress
+            return True
+
+    lenient: Any = tee_request(Lenient(), 1000, GUARD)
+    strict: Any = tee_of(b"")
+
+    with lenient:
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), strict:
+        raise ZeroDivisionError
+
+
+def test_what_a_stream_cannot_enter_its_tee_cannot_either() -> None:
+    class Sparse:
+        def read(self, *_: Any) -> bytes:
+            return b""
+
+    streams: list[Any] = [Sparse(), tee_request(Sparse(), 1000, GUARD)]
+
+    for stream in streams:
+        with pytest.raises((TypeError, AttributeError)), stream:  # Python 3.10 raises the second
+            pass
 
 
 def test_memory_stays_bounded_however_small_the_pieces() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -104,6 +106,8 @@ def test_a_middleware_inside_that_copies_the_environ_changes_nothing(app: flask.
         ("/users/1?a=1#fragment?token=secret", "/users/1?a=1"),
         ("http://proxy.example.com/users/1?a", "/users/1?a"),
         ("http://proxy.example.com", "/"),
+        ("http://proxy.example.com?token=secret/tail", "/?token=secret/tail"),
+        ("http://proxy.example.com#token=secret/tail", "/"),
     ],
 )
 def test_the_url_is_as_asked_and_still_encoded(
@@ -125,6 +129,14 @@ def test_where_the_server_keeps_no_raw_uri_the_url_is_quoted_anew(app: flask.Fla
     without_raw_uri(app, PATH_INFO="/caf\xc3\xa9 \xff/1", QUERY_STRING="q=%20&n=\xe9", SCRIPT_NAME="/mö")
 
     assert "http://localhost/m%F6/caf%C3%A9%20%FF/1?q=%20&n=%E9" == recorder.only.url
+
+
+def test_where_the_server_keeps_no_raw_uri_a_raw_hash_in_the_query_starts_no_fragment(
+    app: flask.Flask, recorder: ListRecorder
+) -> None:
+    without_raw_uri(app, QUERY_STRING="token=secret#tail")
+
+    assert "http://localhost/users/1?token=secret%23tail" == recorder.only.url
 
 
 @pytest.mark.parametrize(
@@ -170,6 +182,28 @@ def test_content_headers_are_logged_once(app: flask.Flask, recorder: ListRecorde
 
     names = [field for field in recorder.only.request_headers if field[0].startswith("Content-")]
     assert [("Content-Type", "application/json"), ("Content-Length", "2")] == sorted(names, reverse=True)
+
+
+@pytest.mark.parametrize("long", ["host", "scheme", "header"])
+def test_what_clients_make_up_at_length_is_not_remembered(app: flask.Flask, recorder: ListRecorder, long: str) -> None:
+    def ask(number: int) -> None:
+        made_up = {"host": "localhost", "scheme": "http", "header": "x", long: f"{number}" + "x" * 50_000}
+        overrides = {"HTTP_HOST": made_up["host"], "wsgi.url_scheme": made_up["scheme"]}
+        environ = EnvironBuilder("/users/1", environ_overrides=overrides).get_environ()
+        run_wsgi_app(app.wsgi_app, {**environ, f"HTTP_{made_up['header']}": "y"}, buffered=True)
+        recorder.exchanges.clear()
+
+    ask(0)
+    tracemalloc.start()
+    try:
+        for number in range(1, 30):
+            ask(number)
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 500_000
 
 
 def test_a_header_value_that_a_middleware_left_as_a_number_is_text(app: flask.Flask, recorder: ListRecorder) -> None:
@@ -340,12 +374,13 @@ def test_a_body_that_breaks_off_is_not_taken_for_whole(app: flask.Flask, recorde
     assert Body(None, 20) == recorder.only.request_body
 
 
-def test_a_client_that_is_gone_when_its_unread_body_is_read_costs_nothing(
-    app: flask.Flask, recorder: ListRecorder, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("error", [ConnectionResetError, ValueError, RuntimeError, AttributeError])
+def test_a_stream_that_fails_when_its_unread_body_is_read_costs_nothing(
+    app: flask.Flask, recorder: ListRecorder, caplog: pytest.LogCaptureFixture, error: type[Exception]
 ) -> None:
     class Gone(io.BytesIO):
         def read(self, *_: Any) -> bytes:
-            raise ConnectionResetError
+            raise error
 
     app.test_client().post("/unread", input_stream=Gone(), environ_overrides={"CONTENT_LENGTH": "5"})
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from readme_metrics.exchange import Exchange, Group
+    from readme_metrics.redaction import Redaction
 
 
 @pytest.fixture
@@ -184,6 +185,43 @@ def test_a_stream_that_raises_before_its_first_byte_is_the_servers_500(
     assert (500, ()) == (recorder.only.status, recorder.only.response_headers)
 
 
+def test_a_stream_that_raises_behind_an_empty_chunk_is_no_500(app: flask.Flask, recorder: ListRecorder) -> None:
+    @app.get("/")
+    def stream() -> Iterator[str]:
+        yield ""
+        raise ZeroDivisionError
+
+    chunks = Server(app).chunks()
+    next(chunks)
+
+    with pytest.raises(ZeroDivisionError):
+        next(chunks)
+    assert (200, Body(None, 0)) == (recorder.only.status, recorder.only.response_body)
+
+
+def test_a_websocket_that_is_over_is_not_logged(app: flask.Flask, recorder: ListRecorder) -> None:
+    class Over(flask.Response):
+        def __call__(self, *_: Any) -> Any:
+            raise StopIteration  # how flask-sock says it to gunicorn
+
+    app.add_url_rule("/", view_func=Over)
+
+    with pytest.raises(StopIteration):
+        Server(app)
+
+    assert [] == recorder.exchanges
+
+
+def test_a_view_that_raises_stop_iteration_is_logged(app: flask.Flask, recorder: ListRecorder) -> None:
+    app.testing = True
+    app.add_url_rule("/", view_func=lambda: next(iter([])))
+
+    with pytest.raises(StopIteration):
+        Server(app)
+
+    assert 500 == recorder.only.status
+
+
 @pytest.mark.parametrize("kind", [GeneratorExit, KeyboardInterrupt, SystemExit])
 def test_what_ends_the_process_or_the_greenlet_passes_and_is_recorded(
     app: flask.Flask, recorder: ListRecorder, kind: type[BaseException]
@@ -311,6 +349,41 @@ def test_an_iterator_encoded_by_the_response_itself_is_recorded_as_it_went_out(
     assert Body(b"HELLO", 5) == recorder.only.response_body
 
 
+def test_what_the_response_makes_of_its_body_itself_is_recorded_as_it_went_out(
+    app: flask.Flask, recorder: ListRecorder
+) -> None:
+    class Shouting(flask.Response):
+        def get_app_iter(self, environ: Any) -> Any:
+            return ClosingIterator((chunk.upper() for chunk in self.iter_encoded()), self.close)
+
+    app.add_url_rule("/", view_func=lambda: Shouting("hello"))
+
+    assert b"HELLO" == app.test_client().get("/").data
+    assert Body(b"HELLO", 5) == recorder.only.response_body
+
+
+@pytest.mark.parametrize("length", [5, b"5", None, "9" * 5000, "\u0665"])
+def test_a_content_length_that_is_no_number_in_a_text_changes_nothing(app: flask.Flask, length: Any) -> None:
+    def odd(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", length)])
+        return [b"hello"]
+
+    log_of(app, odd)
+    server = Server(app)
+
+    assert (b"hello", [("Content-Length", length)]) == (b"".join(server.chunks()), server.headers)
+
+
+def test_a_header_that_is_none_changes_nothing(app: flask.Flask) -> None:
+    def odd(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [(5, "five")])
+        return [b"hello"]
+
+    log_of(app, odd)
+
+    assert b"hello" == b"".join(Server(app).chunks())
+
+
 def test_a_body_changed_behind_the_response_is_recorded_as_it_went_out(app: flask.Flask) -> None:
     def shouting(environ: Any, start_response: Any) -> Any:
         response = flask.Response("hello")
@@ -364,6 +437,23 @@ def test_who_called_is_known_where_an_exception_is_raised_on(app: flask.Flask) -
 
     with pytest.raises(ZeroDivisionError):
         app.test_client().get("/")
+
+    assert ["ann"] == [group.api_key for group in recorder.groups]
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, KeyboardInterrupt, SystemExit])
+def test_who_called_is_known_where_the_process_or_the_greenlet_ends(
+    app: flask.Flask, kind: type[BaseException]
+) -> None:
+    recorder = log(app, grouping_function=lambda _: {"api_key": flask.g.user})
+
+    @app.get("/")
+    def leave() -> str:
+        flask.g.user = "ann"
+        raise kind
+
+    with pytest.raises(kind):
+        Server(app)
 
     assert ["ann"] == [group.api_key for group in recorder.groups]
 
@@ -539,8 +629,8 @@ def test_the_view_may_read_the_request_while_it_streams_the_answer(app: flask.Fl
 class Broken(ListRecorder):
     """A recorder with a bug."""
 
-    def record(self, exchange: Exchange, group: Group) -> None:
-        super().record(exchange, group)
+    def record(self, exchange: Exchange, group: Group, *mounted: Redaction) -> None:
+        super().record(exchange, group, *mounted)
         raise RuntimeError("a bug of ours")
 
 

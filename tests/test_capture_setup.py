@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 import pytest
+from flask.signals import got_request_exception
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from readme_metrics import MetricsApiConfig
 from readme_metrics.errors import ConfigurationError, MetricsError
 from readme_metrics.flask_readme import ReadMeMetrics
 from tests.captured import CALLER, ListRecorder, log
-from tests.har import check_entry
+from tests.har import check_entry, har_entry
 from tests.metrics_server import MetricsServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -99,6 +100,38 @@ def test_an_app_mounted_in_another_is_logged_once_with_its_own_route(app: flask.
     assert [] == inner_recorder.exchanges
     assert "http://localhost/inner/users/<int:id>" == outer_recorder.only.page
     assert "http://localhost/inner/users/7?a=1" == outer_recorder.only.url
+
+
+def mounted(outer_lists: dict[str, Any], inner_lists: dict[str, Any], directory: Path) -> Iterator[str]:
+    """Ask an app that is mounted in another, both with lists; the URL that would leave, of each request."""
+    outer, inner = flask.Flask("outer"), flask.Flask("inner")
+    for each in (outer, inner):
+        each.add_url_rule("/", view_func=lambda: "ok")
+    outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/inner": inner})  # type: ignore[method-assign]  # Flask's own way
+    options: dict[str, Any] = {"queue_path": directory, "auto_flush": False}
+    with MetricsServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("README_METRICS_SERVER", server.url)
+        metrics = ReadMeMetrics(MetricsApiConfig("key", lambda _: CALLER, **options, **outer_lists), outer)
+        ReadMeMetrics(MetricsApiConfig("key", lambda _: CALLER, **options, **inner_lists), inner)
+        for path in ("/inner/?token=1&secret=2", "/?token=1&secret=2"):
+            outer.test_client().get(path)
+        metrics.flush(10)
+        entries = [check_entry(json.dumps(entry).encode()) for post in server.posts for entry in post.entries]
+    return (har_entry(entry)["request"]["url"].partition("?")[2] for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("outer_lists", "inner_lists", "left"),
+    [
+        ({}, {"denylist": ["secret"]}, ["token=1&secret=%5BREDACTED%201%5D", "token=1&secret=2"]),
+        ({"denylist": ["secret"]}, {}, ["token=1&secret=%5BREDACTED%201%5D", "token=1&secret=%5BREDACTED%201%5D"]),
+        ({"allowlist": ["token"]}, {"allowlist": ["secret"]}, ["", "token=1"]),
+    ],
+)
+def test_of_an_app_mounted_in_another_leaves_only_what_the_lists_of_both_let(
+    tmp_path: Path, outer_lists: dict[str, Any], inner_lists: dict[str, Any], left: list[str]
+) -> None:
+    assert left == list(mounted(outer_lists, inner_lists, tmp_path))
 
 
 def test_an_environ_used_twice_by_a_middleware_outside_is_two_requests(app: flask.Flask) -> None:
@@ -250,6 +283,15 @@ def test_the_grouping_function_gets_the_current_request_inside_its_context(app: 
     app.test_client().get("/users/1")
 
     assert ("ann", "Ann", "{'id': 1}True") == recorder.groups[0]
+
+
+def test_an_exception_signalled_outside_of_any_request_does_not_fail(app: flask.Flask) -> None:
+    log(app)
+
+    with app.app_context():
+        answers = got_request_exception.send(app, exception=ValueError())
+
+    assert [None] == [answer for _, answer in answers]
 
 
 def test_the_same_dict_every_time_is_never_changed(app: flask.Flask) -> None:

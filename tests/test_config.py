@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from readme_metrics import MetricsApiConfig
 from readme_metrics.config import MIB, queue_file_name
+from readme_metrics.environ import HostList
 from readme_metrics.errors import ConfigurationError
 
 
@@ -99,6 +101,8 @@ def test_what_follows_timeout_is_keyword_only() -> None:
         ("denylist", b"password", "None, or a list of non-empty strings"),
         ("denylist", [5], "None, or a list of non-empty strings"),
         ("denylist", [""], "None, or a list of non-empty strings"),
+        ("denylist", ["token", "password "], "None, or a list of non-empty strings without blanks around them"),
+        ("allowlist", ["\tpassword"], "None, or a list of non-empty strings without blanks around them"),
         ("blacklist", 5, "None, or a list of non-empty strings"),
         ("whitelist", "x", "None, or a list of non-empty strings"),
         ("allowed_http_hosts", "example.com", "None, or a list of non-empty strings"),
@@ -118,7 +122,9 @@ def test_what_follows_timeout_is_keyword_only() -> None:
         ("queue_path", "~no-such-user-1/queue", "the path of a directory"),
         ("max_queue_bytes", MIB - 1, f"a whole number, {MIB} or more"),
         ("max_queue_bytes", 1e9, f"a whole number, {MIB} or more"),
+        ("max_queue_bytes", 2**40 + 1, f"a whole number, {MIB} or more, 1099511627776 at most"),
         ("max_body_bytes", -1, "a whole number, 0 or more"),
+        ("max_body_bytes", sys.maxsize, "a whole number, 0 or more, 1099511627776 at most"),
         ("max_body_bytes", None, "a whole number, 0 or more"),
     ],
 )
@@ -188,6 +194,12 @@ def test_a_queue_path_is_made_absolute_while_the_working_directory_is_the_users(
 
 def test_a_dotted_path_becomes_the_function_it_names() -> None:
     assert grouping_function is config(grouping_function=f"{__name__}.grouping_function").grouping_function
+
+
+def test_blanks_around_a_host_do_not_count() -> None:
+    hosts = HostList(config(allowed_http_hosts=[" a.example "]).allowed_http_hosts or ())
+
+    assert hosts.allows({"HTTP_HOST": "a.example"})
 
 
 @pytest.mark.parametrize("option", ["allowlist", "denylist", "allowed_http_hosts"])

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from readme_metrics import __version__
+from readme_metrics.config import MOST_BYTES
 from readme_metrics.exchange import NO_BODY, Body, Exchange, Group
+from readme_metrics.media import json_readings, media_of
 from readme_metrics.redaction import Redaction, mask
 from tests.exchanges import CALLER, PLAIN, answered, body, entry_bytes, har_of, posted
 from tests.har import check_entry
@@ -231,6 +233,23 @@ def test_a_charset_from_outside_reaches_no_codec_but_the_common_ones(charset: st
     assert content_of(answered(b"+AHA- \\u0041", content_type), redaction=DENIED)["text"] == "[REDACTED 12]"
 
 
+@pytest.mark.parametrize(
+    ("data", "content_type"),
+    [
+        (b'{"sec+AHI-et":"abc"}', "application/json; charset=utf-7"),
+        (b'{"sec+AHI-et":"abc"}', "text/plain; charset=utf-7"),
+        (b"sec+AHI-et=abc", "application/x-www-form-urlencoded; charset=utf-7"),
+        (multipart('name="sec+AHI-et"\r\n\r\nabc'), f"{MULTIPART}; charset=utf-7"),
+        (b"\xff\xd8", "image/jpeg; charset=utf-7"),
+    ],
+)
+def test_a_body_in_a_charset_that_is_not_read_goes_where_a_list_is_set(data: bytes, content_type: str) -> None:
+    gone = f"[REDACTED {len(data)}]"
+    for redaction in (DENIED, ALLOWED):
+        assert gone == content_of(answered(data, content_type), redaction=redaction)["text"]
+        assert gone == post_data_of(posted(data, content_type), redaction=redaction)["text"]
+
+
 # Bodies that were not captured
 
 
@@ -312,6 +331,11 @@ def test_a_bomb_is_not_unpacked_beyond_the_cap() -> None:
     bomb = gzip.compress(bytes(50 * 1024 * 1024))
     packed = answered(bomb, "text/plain", ("Content-Encoding", "gzip"))
     assert content_of(packed)["text"] == f"[NOT CAPTURED: {len(bomb)} bytes]"
+
+
+def test_the_largest_cap_unpacks_too() -> None:
+    packed = answered(gzip.compress(b"text"), "text/plain", ("Content-Encoding", "gzip"))
+    assert content_of(packed, max_body_bytes=MOST_BYTES)["text"] == "text"
 
 
 def test_a_body_that_unpacks_to_just_the_cap_is_shown() -> None:
@@ -434,6 +458,42 @@ def test_a_body_without_keys_stays_under_a_denylist_and_goes_under_an_allowlist(
     assert allowed == content_of(answered(data, content_type), redaction=ALLOWED)["text"]
 
 
+STREAM = "text/event-stream; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("text", "content_type"),
+    [
+        ('data: {"secret":"abc"}\n\n', STREAM),
+        ('data: {"deep":[{"secret" : "abc"}]}\n\n', STREAM),
+        ('data: {"\\u0073ecr\\u0065t":"abc"}\n\n', STREAM),
+        ('data: {"user.key":"abc"}\n\n', STREAM),
+        ('data: {"user":{"x.key":"abc"}}\n\n', STREAM),
+        ('data: {"user":{"key":"abc"}}\n\n', STREAM),
+        ('callback({"secret":"abc"});', "application/javascript"),
+        ('callback({"secret":"abc"});', "text/javascript"),
+        ("data: \xff", f"{STREAM[:17]}; charset=utf-16"),
+    ],
+)
+def test_a_stream_of_events_or_a_script_that_may_hold_a_denied_key_goes_whole(text: str, content_type: str) -> None:
+    denied = Redaction(denylist=["secret", "user.x.key", "user.key"])
+    data = text.encode("latin-1")
+    assert content_of(answered(data, content_type), redaction=denied)["text"] == f"[REDACTED {len(data)}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "content_type"),
+    [
+        ('data: {"secrets":"no secret","tip":"a \\"quoted\\" one"}\n\n', STREAM),
+        ('data: {"open":"\\u00e4\\ud83d\\ude00 \\u12"}\n\n', STREAM),
+        ('callback({"open":"abc"});', "application/javascript"),
+        ('{"secret":1', "text/plain"),
+    ],
+)
+def test_one_that_holds_none_stays(text: str, content_type: str) -> None:
+    assert content_of(answered(text.encode(), content_type), redaction=DENIED)["text"] == text
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
 @pytest.mark.parametrize(
     "content_type", ["application/json", "application/json; charset=latin-1", "text/plain", "image/png", None]
@@ -449,6 +509,11 @@ def test_json_in_another_charset_is_found_too() -> None:
     for content_type in ("application/json; charset=latin-1", "application/json", "text/plain"):
         shown = content_of(answered(data, content_type), redaction=Redaction(denylist=["pä"]))
         assert shown["text"] == '{"pä":"[REDACTED 3]"}'
+
+
+@pytest.mark.parametrize(("data", "count"), [(b"[1]x", 1), ("[ä]".encode(), 3), ("[ä]".encode("latin-1"), 2)])
+def test_a_text_that_several_charsets_read_alike_is_read_once(data: bytes, count: int) -> None:
+    assert count == len([*json_readings(data, media_of("application/json; charset=iso-8859-7"))])
 
 
 # Anything

@@ -48,20 +48,29 @@ def test_an_exception_is_caught_counted_and_logged_with_its_type_and_place(
     assert caplog.records[0].levelno == logging.ERROR
 
 
-def test_nothing_that_the_exception_says_is_logged(guard: Guard, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_nothing_that_the_exception_says_is_logged_at_any_level(guard: Guard, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
 
-    fail(guard, ValueError("sk-planted-secret"))
+    with guard:
+        try:
+            int("sk-planted-secret")
+        except ValueError as error:
+            raise KeyError("sk-planted-secret") from error
+    guard.warn("a warning")
 
     assert "sk-planted-secret" not in caplog.text
 
 
-def test_the_traceback_is_shown_at_debug_level_only(guard: Guard, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_frames_are_shown_at_debug_level_only(guard: Guard, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
     fail(guard, ValueError("x"))
 
-    assert [False, True] == [record.exc_info is not None for record in caplog.records]
+    said, shown = caplog.records
+    assert [logging.ERROR, logging.DEBUG] == [said.levelno, shown.levelno]
+    first, *frames = shown.getMessage().splitlines()
+    assert first == said.getMessage()
+    assert [f'  File "{__file__}", line {fail.__code__.co_firstlineno + 2}, in fail'] == frames
 
 
 def test_a_reason_is_logged_once_and_again_after_an_hour_with_its_count(

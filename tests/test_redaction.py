@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from readme_metrics import json_splice
 from readme_metrics.redaction import Redaction, mask
 
 SECRET = Redaction(denylist=["secret", "user.secret"])
@@ -43,6 +45,26 @@ def test_empty_lists_are_no_lists() -> None:
 
 
 # Headers
+
+
+@pytest.mark.parametrize(
+    ("lists", "left"),
+    [
+        (({}, {}), "a=1&b=2&c=3"),
+        (({"denylist": ["a"]}, {}), "a=%5BREDACTED%201%5D&b=2&c=3"),
+        (({"denylist": ["a"]}, {"denylist": ["c"]}), "a=%5BREDACTED%201%5D&b=2&c=%5BREDACTED%201%5D"),
+        (({"allowlist": ["a", "b"]}, {}), "a=1&b=2"),
+        (({"allowlist": ["a", "b"]}, {"allowlist": ["b", "c"]}), "b=2"),
+        (({"allowlist": ["a", "b"]}, {"denylist": ["b", "c"]}), "a=1"),
+        (({"allowlist": ["a", "b"]}, {"denylist": ["A"]}), "b=2"),
+        (({"allowlist": ["a", "b"]}, {"denylist": ["a.secret"]}), "b=2"),
+        (({"allowlist": ["a"]}, {"allowlist": ["b"]}), ""),
+        (({"allowlist": ["a"]}, {"denylist": ["a"]}), ""),
+    ],
+)
+def test_what_either_of_two_joined_lists_takes_is_taken(lists: tuple[Any, Any], left: str) -> None:
+    one, two = (Redaction(**each) for each in lists)
+    assert [left, left] == [one.joined(two).query("a=1&b=2&c=3"), two.joined(one).query("a=1&b=2&c=3")]
 
 
 def test_headers_are_named_in_any_case() -> None:
@@ -201,6 +223,16 @@ def test_an_allowlist_leaves_only_its_members(text: str, left: str) -> None:
 @pytest.mark.parametrize("redaction", [SECRET, ONLY])
 def test_what_is_no_json_object_or_array_is_not_taken_for_one(redaction: Redaction, text: str) -> None:
     assert None is redaction.json(text)
+
+
+def test_a_text_that_turns_out_to_be_no_json_is_not_walked_through_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+    monkeypatch.setattr(json_splice._Splicer, "container", lambda _, start, __: walks.append(start))
+
+    for redaction in (SECRET, ONLY):
+        assert None is redaction.json("[" + "1," * 1_000 + '{"secret":1}]x')
+
+    assert [] == walks
 
 
 @pytest.mark.parametrize("names", [["secret"], [".".join("a" * 2_000)]], ids=["shallow", "deep"])
