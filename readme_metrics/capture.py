@@ -192,9 +192,7 @@ class Capture:
             return write
         self._headers = headers
         self._wait_s = self._capturer.clock() - self._started
-        self._declared = None
-        with self._capturer.guard:  # an app may give anything as headers
-            self._declared = declared_length(headers)
+        self._declared = declared_length(headers)
         self._server_write = write
         return self._write
 

@@ -43,9 +43,9 @@ CREATOR: Final[Creator] = {
     "comment": f"{platform.machine()}-{platform.system().lower()}{platform.release()}/{platform.python_version()}",
 }
 
-_LONGEST_CACHED: Final = 256
-"""Characters of a header's name worth remembering; clients may invent longer ones."""
 _NOTED: Final = frozenset({"content-type", "content-encoding", "location"})
+_READ: Final = _NOTED | MASKED_HEADERS
+"""Of the other headers nothing is asked but that their values are ASCII."""
 
 
 def build_entry(
@@ -140,8 +140,7 @@ def _headers(headers: Headers, redaction: Redaction) -> tuple[list[NameValue], d
     leaving: list[NameValue] = []
     noted: dict[str, str] = {}
     for name, value in headers:
-        # Nearly every one leaves here.
-        if not redaction.active and len(name) <= _LONGEST_CACHED and _leaves_unread(name) and value.isascii():
+        if not redaction.active and name.lower() not in _READ and value.isascii():  # nearly every one
             leaving.append({"name": name, "value": value})
             continue
         text = from_wire(value)
@@ -152,11 +151,6 @@ def _headers(headers: Headers, redaction: Redaction) -> tuple[list[NameValue], d
         if left is not None:
             leaving.append({"name": name, "value": left})
     return leaving, noted
-
-
-@lru_cache(256)
-def _leaves_unread(name: str) -> bool:
-    return name.lower() not in _NOTED | MASKED_HEADERS
 
 
 def _as_it_leaves(name: str, noted: dict[str, str], redaction: Redaction) -> str:

@@ -80,7 +80,6 @@ class ReadMeMetrics:
             self._capturer = Capturer(self.config, self._recorder.record, _request_of)
         app.wsgi_app = _CapturedApp(app.wsgi_app, self._capturer)  # type: ignore[method-assign]  # Flask's own way
         got_request_exception.connect(_ask_before_the_context_goes, app)
-        app.teardown_request_funcs.setdefault(None, []).append(_ask_on_teardown)  # at any time, unlike its decorator
         self._recorder.serve(_serves(app))
 
     def flush(self, timeout_s: float | None = None) -> int:
@@ -160,9 +159,3 @@ def _ask_before_the_context_goes(_: flask.Flask, **__: object) -> None:
     capture = flask.request.environ.get(KEY) if flask.has_request_context() else None  # any code may send the signal
     if isinstance(capture, Capture):
         capture.ask()
-
-
-def _ask_on_teardown(error: BaseException | None) -> None:
-    """Flask signals no ``SystemExit``, nor what else is not an ``Exception``; this is its last moment inside."""
-    if error is not None:
-        _ask_before_the_context_goes(flask.current_app)
