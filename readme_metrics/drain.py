@@ -26,7 +26,7 @@ from readme_metrics.queue.contract import Hold
 from readme_metrics.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from readme_metrics.in_flight import Send, Sent
     from readme_metrics.queue.contract import Batch, DurableQueue, Unclaimed
@@ -122,7 +122,7 @@ class Drain:
 
     def _begin(self) -> None:
         """All that belongs to one process."""
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = threading.RLock()  # an office holds it, and the runs in it
         self._flight = InFlight(self._send, self._look_ahead)
         self._still_to_claim = 0
         self._unsettled: list[Batch] = []
@@ -141,6 +141,30 @@ class Drain:
         remaining_s = unclaimed.oldest_at + self._flush_interval_s - self._now()
         put_in_the_future = remaining_s > self._flush_interval_s  # the clock was set back since
         return 0.0 if put_in_the_future else max(0.0, remaining_s)
+
+    def elect(self) -> bool:
+        """Become the drainer, or show that we still are, while no other thread of this process may resign."""
+        with self._one_at_a_time:
+            return self._queue.elect()
+
+    @contextlib.contextmanager
+    def office(self, wait_s: float, *, keep: Callable[[], bool] = lambda: False) -> Generator[bool]:
+        """Be the drainer for a while, and leave then unless somebody is there to ``keep`` the office.
+
+        False: another process is, or another thread of this one, for longer than ``wait_s``: its POST may be under way,
+        and who resigned beside it would let another process send the same.
+        """
+        if not self._one_at_a_time.acquire(timeout=wait_s):
+            yield False
+            return
+        try:
+            yield self._queue.elect()
+        finally:
+            try:
+                if not keep():
+                    self._queue.resign()
+            finally:
+                self._one_at_a_time.release()
 
     def run(self, *, everything: bool, deadline: float | None = None, patient: bool = True) -> Ending:
         """Send what is due, or everything; ``deadline`` on the monotonic clock. A second thread waits for the first.

@@ -70,10 +70,17 @@ class Flusher:
         self._noticed = False
         self._look_at = 0.0
         self._elected = False
+        self._at_work = False
 
     def switch(self, queue: DurableQueue, drain: Drain) -> None:
         """Go on with another queue: the first one cannot serve."""
         self._queue, self._drain = queue, drain
+
+    @property
+    def drains(self) -> bool:
+        """Whether the thread runs here and goes on: it keeps the drainer's office."""
+        thread = self._thread
+        return self._at_work and self._pid == os.getpid() and thread is not None and thread.is_alive()
 
     # -- start
 
@@ -137,6 +144,7 @@ class Flusher:
         if delay_s and not self._wake.wait(delay_s) and not self._noticed and not (self._serves and self._serves()):
             self._thread = None  # the first put starts another
             return
+        self._at_work = True
         while not self._stop.is_set():
             pause_s = LOOK_EVERY_S
             with self._guard:
@@ -150,7 +158,7 @@ class Flusher:
         try:
             if self._clock() >= self._look_at:
                 self._look_at = self._clock() + LOOK_EVERY_S
-                self._elected = self._queue.elect()
+                self._elected = self._drain.elect()
                 self._queue.tend(idle=self._elected and self._drain.due_in_s() is None)
             if not self._elected:
                 return LOOK_EVERY_S
@@ -178,8 +186,8 @@ class Flusher:
             if thread.is_alive():
                 return False
         if self._noticed:
-            with self._guard:
-                if self._queue.elect():
+            with self._guard, self._drain.office(max(0.0, deadline - self._clock())) as elected:
+                if elected:
                     self._drain.run(everything=True, deadline=deadline, patient=False)
         return True
 

@@ -48,6 +48,8 @@ SHARED_OPTIONS: Final = (
 
 
 class _AnyFlusher(Protocol):
+    @property
+    def drains(self) -> bool: ...
     def serve(self, serves: Callable[[], bool]) -> None: ...
     def notice(self) -> None: ...
     def close(self, timeout_s: float) -> bool: ...
@@ -55,6 +57,8 @@ class _AnyFlusher(Protocol):
 
 class _NoFlusher:
     """``auto_flush=False``: something else sends."""
+
+    drains = False
 
     def serve(self, serves: Callable[[], bool]) -> None:
         pass
@@ -172,11 +176,11 @@ class Pipeline:
 
     def _flush(self, deadline: float) -> int:
         self._queue.tend()
-        if self._queue.elect():
-            self._drain.run(everything=True, deadline=deadline, patient=False)
-            if not isinstance(self._flusher, Flusher):
-                self._queue.resign()
-        else:
+        wait_s = max(0.0, deadline - time.monotonic())
+        with self._drain.office(wait_s, keep=lambda: self._flusher.drains) as elected:
+            if elected:
+                self._drain.run(everything=True, deadline=deadline, patient=False)
+        if not elected:
             self._follow(deadline)
         return self._queue.backlog().count
 

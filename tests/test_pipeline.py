@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from readme_metrics import MetricsApiConfig, pipeline
+from readme_metrics import MetricsApiConfig, drain, pipeline
 from readme_metrics.errors import QueueUnavailable
 from readme_metrics.pipeline import Pipeline, pipeline_for
 from readme_metrics.queue.durable import SqliteQueue
 from readme_metrics.queue.memory import MemoryQueue
-from tests.metrics_server import MetricsServer, answer, hang_after_reading
+from tests.metrics_server import Call, MetricsServer, answer, hang_after_reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,6 +157,68 @@ def test_flush_asks_the_process_that_drains_and_waits_for_it(
     ids += put(other, 1, first=1)
     assert other.flush(10) == 0
     assert sorted(server.taken_ids) == ids
+
+
+@pytest.mark.parametrize("options", [{"background_worker_mode": False}, {"auto_flush": False}], ids=["inline", "none"])
+def test_the_office_is_not_left_while_another_thread_has_a_post_under_way(
+    make: Callable[..., Pipeline], server: MetricsServer, options: dict[str, bool]
+) -> None:
+    leave = threading.Event()
+
+    def take_time(call: Call) -> None:
+        call.read()
+        leave.wait(10)
+        call.answer()
+
+    server.behave(take_time)
+    one = make(**options, timeout=10, flush_interval=60)
+    put(one, 1)
+    first = threading.Thread(target=one.flush, args=(10,))
+    first.start()
+    server.wait_for(lambda: any(post.whole for post in server.posts))
+    one._flusher._look_at = 0.0  # type: ignore[attr-defined]  # a request looks
+    put(one, 1, first=1)
+    assert one.flush(0.05) == 2
+    assert not make()._queue.elect()
+    leave.set()
+    first.join(10)
+    assert make()._queue.elect()
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_the_office_is_left_when_a_drain_breaks_off(
+    make: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch, *, inline: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(drain.Drain, "_run", fail)
+    one = make(buffer_length=1, auto_flush=inline, background_worker_mode=False)
+    put(one, 1)
+    with contextlib.suppress(ZeroDivisionError):
+        one.flush(1)
+    assert make()._queue.elect()
+
+
+def test_who_flushes_where_no_thread_drains_leaves_the_office(make: Callable[..., Pipeline]) -> None:
+    def does_not_serve() -> bool:
+        return False
+
+    one = make()
+    one.serve(does_not_serve)
+    one.flush(1)
+    assert make()._queue.elect()
+
+
+def test_who_flushes_beside_the_thread_that_drains_leaves_the_office_to_it(make: Callable[..., Pipeline]) -> None:
+    one = make(flush_interval=60)
+    put(one, 1)
+    assert one.flush(5) == 0
+    deadline = time.monotonic() + 10
+    while not one._flusher.drains:
+        assert time.monotonic() < deadline
+    one.flush(5)
+    assert not make()._queue.elect()
 
 
 def test_with_the_server_down_puts_cost_the_same_and_everything_arrives_once(
