@@ -188,7 +188,7 @@ class Flusher:
         if self._noticed:
             with self._guard, self._drain.office(max(0.0, deadline - self._clock())) as elected:
                 if elected:
-                    self._drain.run(everything=True, deadline=deadline, patient=False)
+                    self._drain.run_in_office(everything=True, deadline=deadline)
         return True
 
     # -- forks

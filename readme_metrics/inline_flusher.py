@@ -62,7 +62,7 @@ class InlineFlusher:
         with self._drain.office(wait_s=0.0) as elected:
             if elected:
                 if self._drain.due_in_s() == 0.0:
-                    self._drain.run(everything=False, deadline=self._clock() + self._timeout_s, patient=False)
+                    self._drain.run_in_office(everything=False, deadline=self._clock() + self._timeout_s)
                 self._queue.tend()
         self._unseen = self._queue.backlog().count % self._batch_length
 
@@ -73,7 +73,7 @@ class InlineFlusher:
             if self._noticed:
                 with self._drain.office(timeout_s) as elected:
                     if elected:
-                        self._drain.run(everything=True, deadline=deadline, patient=False)
+                        self._drain.run_in_office(everything=True, deadline=deadline)
         return True
 
     def before_fork(self) -> None:

@@ -179,7 +179,7 @@ class Pipeline:
         wait_s = max(0.0, deadline - time.monotonic())
         with self._drain.office(wait_s, keep=lambda: self._flusher.drains) as elected:
             if elected:
-                self._drain.run(everything=True, deadline=deadline, patient=False)
+                self._drain.run_in_office(everything=True, deadline=deadline)
         if not elected:
             self._follow(deadline)
         return self._queue.backlog().count

@@ -95,7 +95,7 @@ def forked_in_the_middle_of_a_drain(app: flask.Flask, count: int) -> None:
     """Forks while a batch is in flight, and goes on in the child."""
     ask(app, count)
     drain = app.extensions["readme_metrics"]._recorder._pipeline._drain
-    poll(lambda: len(drain._flight), 10, "a drain")
+    poll(drain._one_at_a_time.locked, 10, "a drain")
     go_on_in_a_child()
     ask(app, count)
 
