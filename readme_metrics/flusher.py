@@ -95,10 +95,11 @@ class Flusher:
 
     def _serve_under_uwsgi(self, uwsgi: Any) -> None:
         if not getattr(uwsgi, "has_threads", True):  # what came of the options; newer ones run threads without any
-            logger.warning(
-                "uWSGI runs without --enable-threads: logs are stored, but nothing sends them. Add --enable-threads, "
-                "or run `python -m readme_metrics.flush` from cron"
-            )
+            with self._guard:
+                logger.warning(
+                    "uWSGI runs without --enable-threads: logs are stored, but nothing sends them. Add "
+                    "--enable-threads, or run `python -m readme_metrics.flush` from cron"
+                )
         if uwsgi.worker_id():
             self._start(START_DELAY_S)
             return

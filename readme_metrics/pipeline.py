@@ -20,6 +20,7 @@ from readme_metrics.delivery import Delivery
 from readme_metrics.drain import Drain
 from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
 from readme_metrics.flusher import Flusher
+from readme_metrics.guard import Guard
 from readme_metrics.inline_flusher import InlineFlusher
 from readme_metrics.queue import open_queue
 from readme_metrics.queue.memory import MemoryQueue
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from readme_metrics.queue.contract import DurableQueue
 
 logger = logging.getLogger("readme_metrics.pipeline")
+_saying: Final = Guard("saying what is the matter", "it goes unsaid")
+"""A log handler of the host that raises stands in nobody's way."""
 
 FOLLOW_EVERY_S: Final = 0.05
 """How often a flush looks at the backlog that another process drains."""
@@ -87,6 +90,7 @@ class Pipeline:
         )
         self._drain = self._new_drain()
         self._flusher = self._new_flusher()
+        self._flushing = Guard("flush", "entries wait in the queue, or in memory", level=logging.WARNING)
         self._begin()
         forks.watch(self)
 
@@ -153,7 +157,8 @@ class Pipeline:
         with self._falling_back:
             if not self._queue.durable:
                 return
-            logger.error("%s. Until the next start logs wait in memory only, at most 10 MiB", error)
+            with _saying:
+                logger.error("%s. Until the next start logs wait in memory only, at most 10 MiB", error)
             memory = MemoryQueue()
             for entry in self._file_queue.give_up():
                 with contextlib.suppress(NotAccepted):  # counted
@@ -166,15 +171,20 @@ class Pipeline:
                 self._flusher = self._new_flusher()
 
     def flush(self, timeout_s: float) -> int:
-        """Drain now, for at most ``timeout_s``; how many entries still wait."""
+        """Drain now, for at most ``timeout_s``; how many entries still wait, as far as that can be known."""
         deadline = time.monotonic() + timeout_s
-        try:
-            return self._flush(deadline)
-        except QueueUnavailable as error:
-            self._fall_back(error)
-            return self._flush(deadline)
+        with self._flushing:
+            try:
+                self._flush(deadline)
+            except QueueUnavailable as error:
+                self._fall_back(error)
+                self._flush(deadline)
+        kept: int = getattr(self._queue, "kept_in_memory", 0)
+        with self._flushing:
+            return self._queue.backlog().count + kept
+        return kept
 
-    def _flush(self, deadline: float) -> int:
+    def _flush(self, deadline: float) -> None:
         self._queue.tend()
         wait_s = max(0.0, deadline - time.monotonic())
         with self._drain.office(wait_s, keep=lambda: self._flusher.drains) as elected:
@@ -182,7 +192,6 @@ class Pipeline:
                 self._drain.run_in_office(everything=True, deadline=deadline)
         if not elected:
             self._follow(deadline)
-        return self._queue.backlog().count
 
     def _follow(self, deadline: float) -> None:
         """Another process drains, or the file is locked: ask, and watch."""
@@ -252,19 +261,21 @@ def pipeline_for(config: MetricsApiConfig) -> Pipeline:
 def _warn_of_differences(first: MetricsApiConfig, second: MetricsApiConfig) -> None:
     different = [option for option in SHARED_OPTIONS if getattr(first, option) != getattr(second, option)]
     if different:
-        logger.warning(
-            "two apps of this process share one queue but differ in %s: the first one's values are used",
-            ", ".join(different),
-        )
+        with _saying:
+            logger.warning(
+                "two apps of this process share one queue but differ in %s: the first one's values are used",
+                ", ".join(different),
+            )
 
 
 def _warn_of_container(config: MetricsApiConfig) -> None:
     if config.queue_path_is_default and any(Path(sign).exists() for sign in CONTAINER_SIGNS):
-        logger.warning(
-            "this runs in a container without queue_path: the queue in %s is lost with the container. Set queue_path "
-            "(or README_METRICS_QUEUE_PATH) to a directory on a volume",
-            config.queue_path,
-        )
+        with _saying:
+            logger.warning(
+                "this runs in a container without queue_path: the queue in %s is lost with the container. Set "
+                "queue_path (or README_METRICS_QUEUE_PATH) to a directory on a volume",
+                config.queue_path,
+            )
 
 
 def _close_all() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from readme_metrics import MetricsApiConfig, drain, pipeline
-from readme_metrics.errors import QueueUnavailable
+from readme_metrics.errors import QueueError, QueueUnavailable
 from readme_metrics.pipeline import Pipeline, pipeline_for
 from readme_metrics.queue.durable import SqliteQueue
 from readme_metrics.queue.memory import MemoryQueue
@@ -325,6 +325,45 @@ def test_what_even_the_memory_does_not_take_is_counted_and_nothing_is_raised(
     status = one.status()
     assert status["books"]["not_accepted"] == {"memory full": 1}
     assert (status["process"]["captured"], status["process"]["stored"]) == (2, 1)
+
+
+def test_flush_raises_nothing_and_tells_what_it_knows(
+    make: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise QueueError("the queue's file is locked")
+
+    one = make(auto_flush=False)
+    put(one, 2)
+    queue = one._queue
+    assert isinstance(queue, SqliteQueue)
+    assert queue._spill.add(entry(2))
+    monkeypatch.setattr(queue, "tend", fail)
+    assert one.flush(1) == 3
+    monkeypatch.setattr(queue, "backlog", fail)
+    assert one.flush(1) == 1
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert "flush" in caplog.text
+
+
+class Chat(logging.Handler):
+    """Logs to somewhere that is away, and says so by raising."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError(record.getMessage())
+
+
+def test_a_log_handler_that_raises_stands_in_no_way_of_memory(
+    make: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make(auto_flush=False)
+    become_unusable(one)
+    handler = Chat()
+    monkeypatch.setattr(logging.getLogger("readme_metrics"), "handlers", [handler])
+    put(one, 2)
+    assert one.flush(5) == 0
+    process = one.status()["process"]
+    assert (process["durable"], process["stored"]) == (False, 2)
 
 
 def test_two_apps_that_name_the_same_queue_share_a_pipeline(
