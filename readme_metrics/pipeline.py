@@ -78,7 +78,7 @@ class Pipeline:
 
     def __init__(self, config: MetricsApiConfig) -> None:
         self.config = config
-        self._stop = threading.Event()
+        self._stop = forks.Event()
         self._file_queue = open_queue(
             Path(str(config.queue_path)) / queue_file_name(config.server, config.api_key),
             max_bytes=config.max_queue_bytes,

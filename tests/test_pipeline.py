@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import threading
 import time
 from functools import partial
@@ -388,6 +389,24 @@ def test_a_container_without_queue_path_is_told_so(
     assert caplog.records == []
     pipeline_for(MetricsApiConfig("another-key", lambda _: None))
     assert "queue_path" in caplog.text
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_child_forked_while_a_thread_waits_for_the_stop_can_leave(
+    make: Callable[..., Pipeline], *, stopped: bool
+) -> None:
+    one = make(auto_flush=False)
+    put(one, 1)
+    if stopped:
+        one._stop.set()
+    with one._stop._cond:  # type: ignore[attr-defined]  # as a thread that was preempted in its wait
+        child = os.fork()
+        if child == 0:  # pragma: no cover - the child's lines are not counted
+            signal.alarm(10)  # should it wait for ever
+            was_stopped = one._stop.is_set()
+            one.close(0)
+            os._exit(0 if was_stopped is stopped else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_forked_child_sends_with_a_thread_of_its_own_when_its_parent_is_gone(
