@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -137,8 +138,11 @@ class Pipeline:
         """Store one entry and tell the flusher; the queue counts and logs what it does not accept."""
         stored = self._is_stored(entry)
         with self._counting:
+            is_first = not self._captured
             self._captured += 1
             self._stored += stored
+        if is_first and self.config.auto_flush and sys.version_info >= (3, 12):
+            self._delivery.look_up_ahead()  # at exit no thread starts there
         if stored:
             self._flusher.notice()
 

@@ -20,6 +20,7 @@ from readme_metrics.pipeline import Pipeline, pipeline_for
 from readme_metrics.queue.durable import SqliteQueue
 from readme_metrics.queue.memory import MemoryQueue
 from tests.metrics_server import Call, MetricsServer, answer, hang_after_reading
+from tests.queues import finished, python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -241,6 +242,27 @@ def test_a_leaving_process_sends_what_it_logged(make: Callable[..., Pipeline], s
     ids = put(one, 3)
     one.close(5)
     assert server.taken_ids == ids
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_process_that_sends_only_when_it_leaves_waits_for_no_name(
+    server: MetricsServer, tmp_path: Path, *, hangs: bool
+) -> None:
+    code = """
+import socket, sys, time
+from readme_metrics import MetricsApiConfig
+from readme_metrics.pipeline import pipeline_for
+if sys.argv[2:]:
+    socket.getaddrinfo = lambda *_, **__: time.sleep(60)
+one = pipeline_for(MetricsApiConfig("a-key", lambda _: None, queue_path=sys.argv[1], shutdown_timeout=1))
+one.put(b'{"_id":"last"}')
+time.sleep(0.05)
+"""
+    environment = {**os.environ, "README_METRICS_SERVER": f"http://localhost:{server.port}"}
+    began = time.monotonic()
+    finished(python(code, tmp_path / "queue", *["hangs"] * hangs, env=environment), quiet=False)
+    assert time.monotonic() - began < 5
+    assert server.taken_ids == ([] if hangs else ["last"])
 
 
 def test_a_process_that_logged_nothing_leaves_at_once_and_sends_nothing(
