@@ -23,6 +23,7 @@ from readme_metrics import forks
 from readme_metrics.errors import QueueError
 from readme_metrics.guard import Guard
 from readme_metrics.in_flight import InFlight, Limits
+from readme_metrics.patching import patched_late
 from readme_metrics.queue.contract import Hold
 from readme_metrics.verdict import Kind, Verdict
 
@@ -151,6 +152,8 @@ class Drain:
 
     def elect(self) -> bool:
         """Become the drainer, or show that we still are, while no other thread of this process may resign."""
+        if patched_late():
+            return False
         with self._one_at_a_time:
             return self._queue.elect()
 
@@ -161,7 +164,7 @@ class Drain:
         False: another process is, or another thread of this one, for longer than ``wait_s``: its POST may be under way,
         and who resigned beside it would let another process send the same.
         """
-        if not self._one_at_a_time.acquire(timeout=wait_s):
+        if patched_late() or not self._one_at_a_time.acquire(timeout=wait_s):
             yield False
             return
         try:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from readme_metrics import forks
 from readme_metrics.errors import QueueUnavailable
 from readme_metrics.guard import Guard
+from readme_metrics.patching import patched_late
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,7 @@ class Flusher:
     def _begin(self) -> None:
         """All that belongs to one process."""
         self._pid = os.getpid()
+        self._life = object()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._wake = threading.Event()
@@ -129,10 +131,13 @@ class Flusher:
         self._start(delay_s)
 
     def _start(self, delay_s: float) -> None:
+        if patched_late():
+            return  # before a native lock is taken
         with self._starting:
             if self._thread is not None or self._stop.is_set():
                 return
-            thread = threading.Thread(target=self._run, args=(delay_s,), name="readme-metrics-flusher", daemon=True)
+            arguments = (delay_s, self._life)
+            thread = threading.Thread(target=self._live, args=arguments, name="readme-metrics-flusher", daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # no more threads here, or the interpreter is leaving: what is put is on disk
@@ -141,12 +146,21 @@ class Flusher:
 
     # -- the thread
 
-    def _run(self, delay_s: float) -> None:
-        if delay_s and not self._wake.wait(delay_s) and not self._noticed and not (self._serves and self._serves()):
+    def _live(self, delay_s: float, life: object) -> None:
+        try:
+            self._run(delay_s, life)
+        finally:
+            threading.current_thread()  # registers it where gevent gave it a new id, or it would end in an error
+
+    def _run(self, delay_s: float, life: object) -> None:
+        is_noticed = not delay_s or self._wake.wait(delay_s) or self._noticed
+        if self._life is not life:
+            return  # a greenlet of the parent's goes on in a forked child
+        if not is_noticed and not (self._serves and self._serves()):
             self._thread = None  # the first put starts another
             return
         self._at_work = True
-        while not self._stop.is_set():
+        while self._life is life and not self._stop.is_set() and not patched_late():
             pause_s = LOOK_EVERY_S
             with self._guard:
                 pause_s = self._turn()

@@ -23,6 +23,7 @@ from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
 from readme_metrics.flusher import Flusher
 from readme_metrics.guard import Guard
 from readme_metrics.inline_flusher import InlineFlusher
+from readme_metrics.patching import patched_late
 from readme_metrics.queue import open_queue
 from readme_metrics.queue.memory import MemoryQueue
 
@@ -201,6 +202,8 @@ class Pipeline:
         """Another process drains, or the file is locked: ask, and watch."""
         with contextlib.suppress(QueueError):  # locked
             self._queue.ask_flush()
+        if patched_late():
+            return  # our events would hold up every greenlet
         while self._queue.backlog().count and time.monotonic() < deadline and not self._stop.wait(FOLLOW_EVERY_S):
             hold = self._queue.hold()
             if hold is not None and hold.until > time.time():
