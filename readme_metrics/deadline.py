@@ -144,8 +144,11 @@ _latest: Final[dict[tuple[str, int], Future[list[str]]]] = {}
 """The last look-up of each name, for when none can begin any more."""
 
 
-def look_up(host: str, port: int) -> Future[list[str]]:
-    """Ask for the addresses of a name in a daemon thread; once the interpreter exits, what is known must do."""
+def look_up(host: str, port: int, *, ahead: bool = False) -> Future[list[str]]:
+    """Ask for the addresses of a name in a daemon thread; once the interpreter exits, what is known must do.
+
+    Where no thread can start this one asks, unless that is only to know the answer ``ahead``.
+    """
     found: Future[list[str]] = Future()
 
     def ask(flags: int = 0) -> None:
@@ -159,6 +162,8 @@ def look_up(host: str, port: int) -> Future[list[str]]:
     try:
         Thread(target=ask, name="readme-metrics-look-up", daemon=True).start()
     except RuntimeError as error:
+        if ahead:
+            return found
         if "shutdown" not in str(error):  # too many threads, say
             ask()
         elif (host, port) in _latest:  # Python 3.12 and later start no thread while the interpreter exits

@@ -92,7 +92,7 @@ class Delivery:
         """Begin to look the server's name up, for a process that may send only when it leaves: then it is too late."""
         with suppress(Exception):  # no such address: the POST tells
             parts = urlsplit(self._server)
-            look_up(parts.hostname or "", parts.port or {"http": 80}.get(parts.scheme, 443))
+            look_up(parts.hostname or "", parts.port or {"http": 80}.get(parts.scheme, 443), ahead=True)
 
     def close(self) -> None:
         """Close the kept-alive sessions; those in use close when their POST ends."""

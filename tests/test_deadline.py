@@ -273,6 +273,17 @@ def test_without_a_new_thread_the_look_up_happens_in_this_one(
     assert deliver(f"http://localhost:{server.port}").send(ENTRIES).verdict.kind == Kind.DELIVERED
 
 
+def test_without_a_new_thread_nobody_looks_a_name_up_ahead(
+    deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object, **__: object) -> None:
+        pytest.fail("asked a resolver in a request")
+
+    monkeypatch.setattr(deadline, "Thread", NoThread)
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    deliver("http://metrics.example.test").look_up_ahead()
+
+
 def test_at_exit_where_no_thread_can_look_a_name_up_nobody_waits_for_it(
     server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
