@@ -119,13 +119,13 @@ class Line:
 
         A look-up that hangs is awaited again by the next POST, so a line never has more than one.
         """
-        self._looked_up = look_up = self._looked_up or _look_up(host, port)
+        self._looked_up = looked_up = self._looked_up or look_up(host, port)
         try:
-            return look_up.result(self.left())
+            return looked_up.result(self.left())
         except FutureTimeoutError:
             raise TimeoutError("looking up the name took too long") from None
         finally:
-            if look_up.done():
+            if looked_up.done():
                 self._looked_up = None
 
     def close(self) -> None:
@@ -140,12 +140,20 @@ class Line:
             os.close(descriptor)
 
 
-def _look_up(host: str, port: int) -> Future[list[str]]:
+_latest: Final[dict[tuple[str, int], Future[list[str]]]] = {}
+"""The last look-up of each name, for when none can begin any more."""
+
+
+def look_up(host: str, port: int, *, ahead: bool = False) -> Future[list[str]]:
+    """Ask for the addresses of a name in a daemon thread; once the interpreter exits, what is known must do.
+
+    Where no thread can start this one asks, unless that is only to know the answer ``ahead``.
+    """
     found: Future[list[str]] = Future()
 
-    def ask() -> None:
+    def ask(flags: int = 0) -> None:
         try:
-            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
         except (OSError, UnicodeError) as error:
             found.set_exception(error)
         else:
@@ -153,8 +161,18 @@ def _look_up(host: str, port: int) -> Future[list[str]]:
 
     try:
         Thread(target=ask, name="readme-metrics-look-up", daemon=True).start()
-    except RuntimeError:  # Python 3.12 and later start no thread while the interpreter exits
-        ask()
+    except RuntimeError as error:
+        if ahead:
+            return found
+        if "shutdown" not in str(error):  # too many threads, say
+            ask()
+        elif (host, port) in _latest:  # Python 3.12 and later start no thread while the interpreter exits
+            return _latest[host, port]
+        else:
+            ask(socket.AI_NUMERICHOST)
+            if found.exception():
+                raise TimeoutError("no name can be looked up any more") from None
+    _latest[host, port] = found
     return found
 
 

@@ -12,11 +12,13 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt
 from tenacity.nap import sleep_using_event
 from tenacity.wait import wait_exponential, wait_random
 
+from readme_metrics.deadline import look_up
 from readme_metrics.sender import Body, Sender
 from readme_metrics.verdict import Kind, Outcome, Verdict
 
@@ -49,6 +51,7 @@ class Delivery:
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
+        self._server = server
         self._timeout_s = timeout_s
         self._stop = stop
         self._clock = clock
@@ -84,6 +87,12 @@ class Delivery:
             return verdicts[-1]
 
         return Outcome(self._retrying(max_attempts, window_ends)(attempt), len(verdicts))
+
+    def look_up_ahead(self) -> None:
+        """Begin to look the server's name up, for a process that may send only when it leaves: then it is too late."""
+        with suppress(Exception):  # no such address: the POST tells
+            parts = urlsplit(self._server)
+            look_up(parts.hostname or "", parts.port or {"http": 80}.get(parts.scheme, 443), ahead=True)
 
     def close(self) -> None:
         """Close the kept-alive sessions; those in use close when their POST ends."""

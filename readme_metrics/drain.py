@@ -20,13 +20,15 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from readme_metrics import forks
+from readme_metrics.errors import QueueError
 from readme_metrics.guard import Guard
 from readme_metrics.in_flight import InFlight, Limits
+from readme_metrics.patching import patched_late
 from readme_metrics.queue.contract import Hold
 from readme_metrics.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from readme_metrics.in_flight import Send, Sent
     from readme_metrics.queue.contract import Batch, DurableQueue, Unclaimed
@@ -51,6 +53,8 @@ FIRST_HOLD_S: Final = {Kind.LATER: 1.0, Kind.REFUSED: 300.0, Kind.MISDIRECTED: 3
 LONGEST_HOLD_S: Final = {Kind.LATER: 300.0, Kind.REFUSED: 3600.0, Kind.MISDIRECTED: 3600.0, Kind.REJECTED: 3600.0}
 LONGEST_TIMEOUT_S: Final = 60.0
 DIVIDED: Final = frozenset({Kind.REJECTED, Kind.TOO_LARGE})
+TIME_IS_UP: Final = Verdict(Kind.LATER, "time was up while a rejected batch was divided")
+"""Says nothing about the server, so it begins no hold."""
 
 
 class Ending(Enum):
@@ -117,6 +121,9 @@ class Drain:
         self._quick = False
         self._look_at = 0.0
         self._warnings = Guard("reading an answer", "nothing")
+        self._tending = Guard("tending the queue beside a POST", "it is tried again in a second")
+        self._broken_off = Guard("booking what came back after a drain broke off", "it may be sent again")
+        self._saying = Guard("saying what became of a delivery", "nothing")
         self._begin()
         forks.watch(self)
 
@@ -126,6 +133,7 @@ class Drain:
         self._flight = InFlight(self._send, self._look_ahead)
         self._still_to_claim = 0
         self._unsettled: list[Batch] = []
+        self._unwritten_hold: Hold | None = None
 
     def due_in_s(self) -> float | None:
         """Seconds until something must be sent; 0: now; None: nothing waits."""
@@ -142,6 +150,32 @@ class Drain:
         put_in_the_future = remaining_s > self._flush_interval_s  # the clock was set back since
         return 0.0 if put_in_the_future else max(0.0, remaining_s)
 
+    def elect(self) -> bool:
+        """Become the drainer, or show that we still are, while no other thread of this process may resign."""
+        if patched_late():
+            return False
+        with self._one_at_a_time:
+            return self._queue.elect()
+
+    @contextlib.contextmanager
+    def office(self, wait_s: float, *, keep: Callable[[], bool] = lambda: False) -> Generator[bool]:
+        """Be the drainer for a while, to ``run_in_office``, and leave then unless somebody is there to ``keep`` it.
+
+        False: another process is, or another thread of this one, for longer than ``wait_s``: its POST may be under way,
+        and who resigned beside it would let another process send the same.
+        """
+        if patched_late() or not self._one_at_a_time.acquire(timeout=wait_s):
+            yield False
+            return
+        try:
+            yield self._queue.elect()
+        finally:
+            try:
+                if not keep():
+                    self._queue.resign()
+            finally:
+                self._one_at_a_time.release()
+
     def run(self, *, everything: bool, deadline: float | None = None, patient: bool = True) -> Ending:
         """Send what is due, or everything; ``deadline`` on the monotonic clock. A second thread waits for the first.
 
@@ -152,19 +186,31 @@ class Drain:
         if not self._one_at_a_time.acquire(timeout=wait_s):
             return Ending.STOPPED
         try:
-            self._look_at = self._clock() + LOOK_EVERY_S
-            return self._run(_Leave(everything, deadline, patient))
-        finally:  # nothing is left, unless a bug, the disk or a person broke the run off
-            self._flight.recall()
-            if not isinstance(sys.exc_info()[1], (KeyboardInterrupt, SystemExit)):
-                self._flight.abandon()
-            self._release(self._unsettled)
-            self._unsettled.clear()
+            return self.run_in_office(everything=everything, deadline=deadline, patient=patient)
+        finally:
             self._one_at_a_time.release()
+
+    def run_in_office(self, *, everything: bool, deadline: float | None = None, patient: bool = False) -> Ending:
+        """Do what ``run`` does, for the thread that is in the ``office``."""
+        self._look_at = self._clock() + LOOK_EVERY_S
+        try:
+            return self._run(_Leave(everything, deadline, patient))
+        finally:
+            self._clear_up(wait=not isinstance(sys.exc_info()[1], (KeyboardInterrupt, SystemExit)))
+
+    def _clear_up(self, *, wait: bool) -> None:
+        """Settle what is left: nothing, unless a bug, the disk or a person, who does not wait, broke the run off."""
+        self._flight.recall()
+        with self._broken_off:
+            for sent in self._flight.abandon(wait=wait):
+                if sent.delivered:
+                    self._delivered([sent.batch], [sent.outcome.verdict], None)
+        self._release(self._unsettled)
+        self._unsettled.clear()
 
     def _run(self, leave: _Leave) -> Ending:
         while True:
-            hold = self._queue.hold()
+            hold = self.hold(write=leave.patient)
             limits = self._limits(hold, leave)
             ending = self._reason_to_end(hold, leave)
             if ending is None:
@@ -183,7 +229,10 @@ class Drain:
             return Ending.HELD
         if leave.patient and (self._stop.is_set() or not self._in_office()):
             return Ending.STOPPED
-        return Ending.STOPPED if leave.deadline is not None and self._clock() >= leave.deadline else None
+        return Ending.STOPPED if self._time_is_up(leave) else None
+
+    def _time_is_up(self, leave: _Leave) -> bool:
+        return leave.deadline is not None and self._clock() >= leave.deadline
 
     def _in_office(self) -> bool:
         """Once a second, however long a POST or a backlog takes: show that we live, tend the queue."""
@@ -235,7 +284,8 @@ class Drain:
 
     def _next(self) -> Sent:
         while (sent := self._flight.next(max(0.0, self._look_at - self._clock()))) is None:
-            self._in_office()
+            with self._tending:  # what stands against it is met again when nothing is on its way
+                self._in_office()
         return sent
 
     def _settle(self, hold: Hold | None, limits: Limits, leave: _Leave) -> None:
@@ -246,7 +296,7 @@ class Drain:
             while self._flight:
                 sent = self._next()
                 self._learn_from(sent)
-                (delivered if sent.outcome.verdict.kind is Kind.DELIVERED else troubled).append(sent)
+                (delivered if sent.delivered else troubled).append(sent)
                 if troubled or self._stop.is_set():
                     self._recall()
                 if not troubled and (len(self._unsettled) > WIDTH or not self._flight.ready):
@@ -266,9 +316,8 @@ class Drain:
 
     def _learn_from(self, sent: Sent) -> None:
         """A server that needs longer than ``timeout`` is given it, or it would be sent each batch more than once."""
-        delivered = sent.outcome.verdict.kind is Kind.DELIVERED
-        self._quick = delivered and sent.took_s < QUICK_S
-        if delivered:
+        self._quick = sent.delivered and sent.took_s < QUICK_S
+        if sent.delivered:
             self._learned_timeout_s = min(max(self._configured_timeout_s, sent.took_s * 2), LONGEST_TIMEOUT_S)
 
     def _book(self, delivered: list[Sent], hold: Hold | None) -> None:
@@ -278,10 +327,12 @@ class Drain:
             self._unsettled.remove(sent.batch)
 
     def _delivered(self, batches: Sequence[Batch], verdicts: Sequence[Verdict], hold: Hold | None) -> None:
-        if hold is not None or self._stopped_for is not None:
-            self._say_resumed()
+        """Book it before anything else: what stands between a delivery and its booking may send it again."""
         with_errors = sum(verdict.errors_in_answer for verdict in verdicts)
         self._queue.ack(*batches, answers_with_errors=with_errors)
+        self._unwritten_hold = None
+        if hold is not None or self._stopped_for is not None:
+            self._say_resumed(sum(map(len, batches)))
         if with_errors:
             self._warnings.warn("ReadMe took a batch but told of errors in it: readme-metrics status counts them")
         self._on_settled(sum(map(len, batches)))
@@ -291,30 +342,34 @@ class Drain:
         holding = [sent.outcome.verdict for sent in troubled if sent.outcome.verdict.kind not in DIVIDED]
         while troubled and not holding:
             sent = troubled.pop()
-            stopped_by = self._divide(sent.batch, sent.outcome.verdict, limits, leave)
+            stopped_by = self._divide(sent.batch, sent.outcome.verdict, hold, leave)
             if stopped_by is not None:
                 holding.append(stopped_by)
         self._release(sent.batch for sent in troubled)
-        if holding:
-            holds = [next_hold(verdict, hold, now=self._now(), timeout_s=limits.timeout_s) for verdict in holding]
+        holds = [
+            next_hold(verdict, hold, now=self._now(), timeout_s=limits.timeout_s)
+            for verdict in holding
+            if verdict is not TIME_IS_UP
+        ]
+        if holds:
             self._begin_hold(max(holds, key=lambda each: each.length_s))
 
-    def _divide(self, batch: Batch, verdict: Verdict, limits: Limits, leave: _Leave) -> Verdict | None:
+    def _divide(self, batch: Batch, verdict: Verdict, hold: Hold | None, leave: _Leave) -> Verdict | None:
         """Send ever smaller parts until each guilty entry stands alone, and bury it; the verdict that ended it."""
         parts: list[tuple[Batch, Verdict | None]] = [(batch, verdict)]
         while parts:
             part, known = parts.pop()
             if known is None and self._reason_to_end(None, leave):
-                answer = Verdict(Kind.LATER, "time was up while a rejected batch was divided")
+                answer = TIME_IS_UP
             else:
-                answer = known or self._sent_alone(part, limits)
+                answer = known or self._sent_alone(part, self._limits(hold, leave))
             if answer.kind is Kind.DELIVERED:
                 self._delivered([part], [answer], None)
             elif answer.kind in DIVIDED and len(part) > 1:
                 parts.extend((half, None) for half in reversed(part.halves()))
             elif answer.kind not in DIVIDED:
                 self._release([part, *(rest for rest, _ in parts)])
-                return answer
+                return TIME_IS_UP if answer.kind is Kind.LATER and self._time_is_up(leave) else answer
             elif self._bury(part, answer) >= MOST_REJECTIONS:
                 self._release(rest for rest, _ in parts)
                 return _all_rejected(answer)
@@ -330,23 +385,42 @@ class Drain:
 
     def _bury(self, lone: Batch, verdict: Verdict) -> int:
         rejections = self._queue.bury(lone, status=verdict.status, reason=verdict.reason, answer=verdict.answer)
-        logger.warning(
-            "one entry was set aside as a dead letter (%s): readme-metrics dead-letters list", verdict.reason
-        )
+        with self._saying:
+            logger.warning(
+                "one entry was set aside as a dead letter (%s): readme-metrics dead-letters list", verdict.reason
+            )
         self._on_settled(len(lone))
         return rejections
 
     def _begin_hold(self, hold: Hold) -> None:
-        self._queue.set_hold(hold)
+        self._unwritten_hold = hold
+        self._write_hold(hold)
         if self._stopped_for == hold.kind:
             return  # said already
         self._stopped_for = hold.kind
         level = logging.WARNING if hold.kind == Kind.LATER.value else logging.ERROR
-        logger.log(level, "delivery stops (%s); entries wait in the queue and none is lost", hold.reason)
+        with self._saying:
+            logger.log(level, "delivery stops (%s); entries wait in the queue and none is lost", hold.reason)
 
-    def _say_resumed(self) -> None:
+    def _write_hold(self, hold: Hold) -> None:
+        with contextlib.suppress(QueueError):  # locked: obeyed all the same
+            self._queue.set_hold(hold)
+            self._unwritten_hold = None
+
+    def hold(self, *, write: bool = True) -> Hold | None:
+        """The queue's hold, or a later one of ours that could not be written; it is tried again where nobody waits."""
+        unwritten = self._unwritten_hold
+        if unwritten is not None and unwritten.until - self._now() > unwritten.length_s:
+            unwritten = self._unwritten_hold = None  # the clock was set back
+        if unwritten is not None and write:
+            self._write_hold(unwritten)
+        stored = self._queue.hold()
+        return max(filter(None, (stored, self._unwritten_hold)), key=lambda each: each.until, default=None)
+
+    def _say_resumed(self, count: int) -> None:
         self._stopped_for = None
-        logger.warning("delivery resumes: %d entries waited", self._queue.backlog().count)
+        with self._saying:
+            logger.warning("delivery resumes: %d entries waited", count + self._queue.backlog().count)
 
     # -- forks
 

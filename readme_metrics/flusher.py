@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from readme_metrics import forks
 from readme_metrics.errors import QueueUnavailable
 from readme_metrics.guard import Guard
+from readme_metrics.patching import patched_late
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,7 @@ class Flusher:
     def _begin(self) -> None:
         """All that belongs to one process."""
         self._pid = os.getpid()
+        self._life = object()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._wake = threading.Event()
@@ -70,10 +72,17 @@ class Flusher:
         self._noticed = False
         self._look_at = 0.0
         self._elected = False
+        self._at_work = False
 
     def switch(self, queue: DurableQueue, drain: Drain) -> None:
         """Go on with another queue: the first one cannot serve."""
         self._queue, self._drain = queue, drain
+
+    @property
+    def drains(self) -> bool:
+        """Whether the thread runs here and goes on: it keeps the drainer's office."""
+        thread = self._thread
+        return self._at_work and self._pid == os.getpid() and thread is not None and thread.is_alive()
 
     # -- start
 
@@ -88,10 +97,11 @@ class Flusher:
 
     def _serve_under_uwsgi(self, uwsgi: Any) -> None:
         if not getattr(uwsgi, "has_threads", True):  # what came of the options; newer ones run threads without any
-            logger.warning(
-                "uWSGI runs without --enable-threads: logs are stored, but nothing sends them. Add --enable-threads, "
-                "or run `python -m readme_metrics.flush` from cron"
-            )
+            with self._guard:
+                logger.warning(
+                    "uWSGI runs without --enable-threads: logs are stored, but nothing sends them. Add "
+                    "--enable-threads, or run `python -m readme_metrics.flush` from cron"
+                )
         if uwsgi.worker_id():
             self._start(START_DELAY_S)
             return
@@ -121,10 +131,13 @@ class Flusher:
         self._start(delay_s)
 
     def _start(self, delay_s: float) -> None:
+        if patched_late():
+            return  # before a native lock is taken
         with self._starting:
             if self._thread is not None or self._stop.is_set():
                 return
-            thread = threading.Thread(target=self._run, args=(delay_s,), name="readme-metrics-flusher", daemon=True)
+            arguments = (delay_s, self._life)
+            thread = threading.Thread(target=self._live, args=arguments, name="readme-metrics-flusher", daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # no more threads here, or the interpreter is leaving: what is put is on disk
@@ -133,11 +146,21 @@ class Flusher:
 
     # -- the thread
 
-    def _run(self, delay_s: float) -> None:
-        if delay_s and not self._wake.wait(delay_s) and not self._noticed and not (self._serves and self._serves()):
+    def _live(self, delay_s: float, life: object) -> None:
+        try:
+            self._run(delay_s, life)
+        finally:
+            threading.current_thread()  # registers it where gevent gave it a new id, or it would end in an error
+
+    def _run(self, delay_s: float, life: object) -> None:
+        is_noticed = not delay_s or self._wake.wait(delay_s) or self._noticed
+        if self._life is not life:
+            return  # a greenlet of the parent's goes on in a forked child
+        if not is_noticed and not (self._serves and self._serves()):
             self._thread = None  # the first put starts another
             return
-        while not self._stop.is_set():
+        self._at_work = True
+        while self._life is life and not self._stop.is_set() and not patched_late():
             pause_s = LOOK_EVERY_S
             with self._guard:
                 pause_s = self._turn()
@@ -150,7 +173,7 @@ class Flusher:
         try:
             if self._clock() >= self._look_at:
                 self._look_at = self._clock() + LOOK_EVERY_S
-                self._elected = self._queue.elect()
+                self._elected = self._drain.elect()
                 self._queue.tend(idle=self._elected and self._drain.due_in_s() is None)
             if not self._elected:
                 return LOOK_EVERY_S
@@ -178,9 +201,9 @@ class Flusher:
             if thread.is_alive():
                 return False
         if self._noticed:
-            with self._guard:
-                if self._queue.elect():
-                    self._drain.run(everything=True, deadline=deadline, patient=False)
+            with self._guard, self._drain.office(max(0.0, deadline - self._clock())) as elected:
+                if elected:
+                    self._drain.run_in_office(everything=True, deadline=deadline)
         return True
 
     # -- forks

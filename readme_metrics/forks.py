@@ -26,6 +26,27 @@ class Forkable(Protocol):
         """Begin anew: no other thread exists here, and locks may be held by threads that don't."""
 
 
+class Event(threading.Event):
+    """An event that a forked child has anew, set if it was: a thread of the parent's may be in its lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        watch(self)
+
+    def before_fork(self) -> None:
+        """Nothing."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew."""
+        was_set = self.is_set()
+        super().__init__()
+        if was_set:
+            self.set()
+
+
 _watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _forking = threading.local()
 """Of the thread that forks, so that two threads forking at once keep apart."""

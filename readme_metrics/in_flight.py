@@ -12,6 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from readme_metrics.verdict import Kind
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -48,6 +50,11 @@ class Sent(NamedTuple):
     batch: Batch
     outcome: Outcome
     took_s: float
+
+    @property
+    def delivered(self) -> bool:
+        """The server took it."""
+        return self.outcome.verdict.kind is Kind.DELIVERED
 
 
 class _Job(NamedTuple):
@@ -109,11 +116,15 @@ class InFlight:
             raise sent
         return sent
 
-    def abandon(self) -> None:
-        """Wait until nothing is in flight, whatever comes of it: nothing may be sent twice at once."""
-        while self._count:
-            self._results.get()
+    def abandon(self, *, wait: bool) -> list[Sent]:
+        """What has come back and, with ``wait``, will: then nothing is in flight, and nothing is sent twice at once."""
+        back: list[Sent] = []
+        while self._count and (wait or not self._results.empty()):
+            sent = self._results.get()
             self._count -= 1
+            if isinstance(sent, Sent):
+                back.append(sent)
+        return back
 
     def _attempted(self, job: _Job, meanwhile: Callable[[], None] | None = None) -> Sent | BaseException:
         began = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,9 @@ LOOK_EVERY_S: Final = 1.0
 
 class InlineFlusher:
     """Drains in the request, one at a time in this process; the same face as ``Flusher``."""
+
+    drains = False
+    """Nobody keeps the drainer's office between two requests."""
 
     def __init__(
         self,
@@ -52,27 +54,26 @@ class InlineFlusher:
         self._unseen += 1
         if self._unseen < self._batch_length and self._clock() < self._look_at:
             return
-        if self._busy.acquire(blocking=False):
-            try:
-                with self._guard:
-                    self._drain_what_is_due()
-            finally:
-                self._busy.release()
+        with self._guard:
+            self._drain_what_is_due()
 
     def _drain_what_is_due(self) -> None:
         self._look_at = self._clock() + self._look_every_s
-        if self._queue.elect():
-            if self._drain.due_in_s() == 0.0:
-                self._drain.run(everything=False, deadline=self._clock() + self._timeout_s, patient=False)
-            self._queue.tend()
-            self._queue.resign()
+        with self._drain.office(wait_s=0.0) as elected:
+            if elected:
+                if self._drain.due_in_s() == 0.0:
+                    self._drain.run_in_office(everything=False, deadline=self._clock() + self._timeout_s)
+                self._queue.tend()
         self._unseen = self._queue.backlog().count % self._batch_length
 
     def close(self, timeout_s: float) -> bool:
         """Drain for at most ``timeout_s`` if this process logged anything; the rest stays on disk."""
+        deadline = self._clock() + timeout_s
         with self._guard:
-            if self._noticed and self._queue.elect():
-                self._drain.run(everything=True, deadline=self._clock() + timeout_s, patient=False)
+            if self._noticed:
+                with self._drain.office(timeout_s) as elected:
+                    if elected:
+                        self._drain.run_in_office(everything=True, deadline=deadline)
         return True
 
     def before_fork(self) -> None:
@@ -82,7 +83,6 @@ class InlineFlusher:
         """Nothing: requests go on."""
 
     def after_fork_in_child(self) -> None:
-        """Take a lock that no thread of the parent's holds."""
-        self._busy = threading.Lock()
+        """Count anew."""
         self._unseen = 0
         self._noticed = False

@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -20,7 +21,9 @@ from readme_metrics.delivery import Delivery
 from readme_metrics.drain import Drain
 from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
 from readme_metrics.flusher import Flusher
+from readme_metrics.guard import Guard
 from readme_metrics.inline_flusher import InlineFlusher
+from readme_metrics.patching import patched_late
 from readme_metrics.queue import open_queue
 from readme_metrics.queue.memory import MemoryQueue
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from readme_metrics.queue.contract import DurableQueue
 
 logger = logging.getLogger("readme_metrics.pipeline")
+_saying: Final = Guard("saying what is the matter", "it goes unsaid")
+"""A log handler of the host that raises stands in nobody's way."""
 
 FOLLOW_EVERY_S: Final = 0.05
 """How often a flush looks at the backlog that another process drains."""
@@ -48,6 +53,8 @@ SHARED_OPTIONS: Final = (
 
 
 class _AnyFlusher(Protocol):
+    @property
+    def drains(self) -> bool: ...
     def serve(self, serves: Callable[[], bool]) -> None: ...
     def notice(self) -> None: ...
     def close(self, timeout_s: float) -> bool: ...
@@ -55,6 +62,8 @@ class _AnyFlusher(Protocol):
 
 class _NoFlusher:
     """``auto_flush=False``: something else sends."""
+
+    drains = False
 
     def serve(self, serves: Callable[[], bool]) -> None:
         pass
@@ -71,7 +80,7 @@ class Pipeline:
 
     def __init__(self, config: MetricsApiConfig) -> None:
         self.config = config
-        self._stop = threading.Event()
+        self._stop = forks.Event()
         self._file_queue = open_queue(
             Path(str(config.queue_path)) / queue_file_name(config.server, config.api_key),
             max_bytes=config.max_queue_bytes,
@@ -83,6 +92,7 @@ class Pipeline:
         )
         self._drain = self._new_drain()
         self._flusher = self._new_flusher()
+        self._flushing = Guard("flush", "entries wait in the queue, or in memory", level=logging.WARNING)
         self._begin()
         forks.watch(self)
 
@@ -129,8 +139,11 @@ class Pipeline:
         """Store one entry and tell the flusher; the queue counts and logs what it does not accept."""
         stored = self._is_stored(entry)
         with self._counting:
+            is_first = not self._captured
             self._captured += 1
             self._stored += stored
+        if is_first and self.config.auto_flush and sys.version_info >= (3, 12):
+            self._delivery.look_up_ahead()  # at exit no thread starts there
         if stored:
             self._flusher.notice()
 
@@ -149,7 +162,8 @@ class Pipeline:
         with self._falling_back:
             if not self._queue.durable:
                 return
-            logger.error("%s. Until the next start logs wait in memory only, at most 10 MiB", error)
+            with _saying:
+                logger.error("%s. Until the next start logs wait in memory only, at most 10 MiB", error)
             memory = MemoryQueue()
             for entry in self._file_queue.give_up():
                 with contextlib.suppress(NotAccepted):  # counted
@@ -162,28 +176,34 @@ class Pipeline:
                 self._flusher = self._new_flusher()
 
     def flush(self, timeout_s: float) -> int:
-        """Drain now, for at most ``timeout_s``; how many entries still wait."""
+        """Drain now, for at most ``timeout_s``; how many entries still wait, as far as that can be known."""
         deadline = time.monotonic() + timeout_s
-        try:
-            return self._flush(deadline)
-        except QueueUnavailable as error:
-            self._fall_back(error)
-            return self._flush(deadline)
+        with self._flushing:
+            try:
+                self._flush(deadline)
+            except QueueUnavailable as error:
+                self._fall_back(error)
+                self._flush(deadline)
+        kept: int = getattr(self._queue, "kept_in_memory", 0)
+        with self._flushing:
+            return self._queue.backlog().count + kept
+        return kept
 
-    def _flush(self, deadline: float) -> int:
+    def _flush(self, deadline: float) -> None:
         self._queue.tend()
-        if self._queue.elect():
-            self._drain.run(everything=True, deadline=deadline, patient=False)
-            if not isinstance(self._flusher, Flusher):
-                self._queue.resign()
-        else:
+        wait_s = max(0.0, deadline - time.monotonic())
+        with self._drain.office(wait_s, keep=lambda: self._flusher.drains) as elected:
+            if elected:
+                self._drain.run_in_office(everything=True, deadline=deadline)
+        if not elected:
             self._follow(deadline)
-        return self._queue.backlog().count
 
     def _follow(self, deadline: float) -> None:
         """Another process drains, or the file is locked: ask, and watch."""
         with contextlib.suppress(QueueError):  # locked
             self._queue.ask_flush()
+        if patched_late():
+            return  # our events would hold up every greenlet
         while self._queue.backlog().count and time.monotonic() < deadline and not self._stop.wait(FOLLOW_EVERY_S):
             hold = self._queue.hold()
             if hold is not None and hold.until > time.time():
@@ -248,19 +268,21 @@ def pipeline_for(config: MetricsApiConfig) -> Pipeline:
 def _warn_of_differences(first: MetricsApiConfig, second: MetricsApiConfig) -> None:
     different = [option for option in SHARED_OPTIONS if getattr(first, option) != getattr(second, option)]
     if different:
-        logger.warning(
-            "two apps of this process share one queue but differ in %s: the first one's values are used",
-            ", ".join(different),
-        )
+        with _saying:
+            logger.warning(
+                "two apps of this process share one queue but differ in %s: the first one's values are used",
+                ", ".join(different),
+            )
 
 
 def _warn_of_container(config: MetricsApiConfig) -> None:
     if config.queue_path_is_default and any(Path(sign).exists() for sign in CONTAINER_SIGNS):
-        logger.warning(
-            "this runs in a container without queue_path: the queue in %s is lost with the container. Set queue_path "
-            "(or README_METRICS_QUEUE_PATH) to a directory on a volume",
-            config.queue_path,
-        )
+        with _saying:
+            logger.warning(
+                "this runs in a container without queue_path: the queue in %s is lost with the container. Set "
+                "queue_path (or README_METRICS_QUEUE_PATH) to a directory on a volume",
+                config.queue_path,
+            )
 
 
 def _close_all() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 from urllib3.connection import HTTPConnection
@@ -257,16 +258,53 @@ def test_a_new_connection_looks_the_name_up_again(
     assert asked == ["metrics.example.test"] * 2
 
 
+class NoThread(threading.Thread):
+    why = "can't start new thread"
+
+    def start(self) -> None:
+        raise RuntimeError(self.why)
+
+
 def test_without_a_new_thread_the_look_up_happens_in_this_one(
     server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class NoThread(threading.Thread):
-        def start(self) -> None:
-            raise RuntimeError("can't create new thread at interpreter shutdown")
-
     monkeypatch.setattr(deadline, "Thread", NoThread)
 
     assert deliver(f"http://localhost:{server.port}").send(ENTRIES).verdict.kind == Kind.DELIVERED
+
+
+def test_without_a_new_thread_nobody_looks_a_name_up_ahead(
+    deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object, **__: object) -> None:
+        pytest.fail("asked a resolver in a request")
+
+    monkeypatch.setattr(deadline, "Thread", NoThread)
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    deliver("http://metrics.example.test").look_up_ahead()
+
+
+def test_at_exit_where_no_thread_can_look_a_name_up_nobody_waits_for_it(
+    server: MetricsServer, deliver: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Leaving(NoThread):
+        why = "can't create new thread at interpreter shutdown"
+
+    resolve = socket.getaddrinfo
+
+    def literals_only(host: str, *args: Any, **kwargs: Any) -> Any:
+        assert kwargs.get("flags") == socket.AI_NUMERICHOST or host[0].isdigit(), "asked a resolver"
+        return resolve(host, *args, **kwargs)
+
+    monkeypatch.setattr(deadline, "_latest", {})
+    known = f"http://localhost:{server.port}"
+    deadline.look_up("localhost", server.port).result(10)
+    monkeypatch.setattr(deadline, "Thread", Leaving)
+    monkeypatch.setattr(socket, "getaddrinfo", literals_only)
+    verdict = deliver("http://metrics.example.test").send(ENTRIES, max_attempts=1).verdict
+    assert (verdict.kind, verdict.reason) == (Kind.LATER, "no connection in time")
+    assert deliver(server.url).send(ENTRIES).verdict.kind == Kind.DELIVERED
+    assert deliver(known).send(ENTRIES).verdict.kind == Kind.DELIVERED
 
 
 def test_at_interpreter_exit_a_batch_is_still_sent(server: MetricsServer) -> None:
@@ -274,6 +312,7 @@ def test_at_interpreter_exit_a_batch_is_still_sent(server: MetricsServer) -> Non
 import atexit, threading
 from readme_metrics.delivery import Delivery
 delivery = Delivery(server="http://localhost:{server.port}", api_key="k", timeout_s=3, stop=threading.Event())
+delivery.look_up_ahead()
 def leave():
     outcome = delivery.send([b'{{"_id":"last"}}'])
     delivery.close()

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from readme_metrics.drain import Ending, next_hold
-from readme_metrics.queue.contract import Hold
-from readme_metrics.verdict import Kind, Verdict
+from readme_metrics.errors import QueueError
+from readme_metrics.queue.contract import Backlog, Batch, Hold
+from readme_metrics.verdict import Kind, Outcome, Verdict
 from tests.draining import DELIVERED, LATER, REFUSED, REJECTED, TOO_LARGE, UNANSWERED, Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 def test_everything_is_sent_oldest_first_in_batches_of_at_most_the_batch_length() -> None:
@@ -234,6 +239,36 @@ def test_trouble_in_the_middle_of_dividing_releases_the_rest_and_holds() -> None
     assert (books.delivered, books.waiting, books.dead) == (5, 5, 0)
 
 
+def test_each_part_of_a_divided_batch_gets_the_time_that_is_left_then_and_time_that_is_up_holds_nothing() -> None:
+    bench = Bench(lambda names: REJECTED if len(names) > 2 else UNANSWERED)
+    bench.put(4)
+
+    def judge(names: list[str]) -> Verdict:
+        bench.time += 1.8 if len(names) > 2 else 0.2
+        return REJECTED if len(names) > 2 else UNANSWERED
+
+    bench.judge = judge
+    assert bench.run(deadline=bench.time + 2.0, patient=False) is Ending.STOPPED
+    assert [round(timeout_s or 0.0, 3) for _, timeout_s in bench.limits] == [2.0, 0.2]
+    assert bench.queue.hold() is None
+    assert bench.queue.unclaimed(10).count == 4
+
+
+def test_a_stop_that_ends_the_dividing_holds_nothing() -> None:
+    bench = Bench(batch_length=4)
+
+    def judge(_: list[str]) -> Verdict:
+        bench.stop.set()
+        return REJECTED
+
+    bench.judge = judge
+    bench.put(8)
+    assert bench.run() is Ending.STOPPED
+    assert [len(post) for post in bench.posts] in ([4], [4, 4])
+    assert bench.queue.hold() is None
+    assert bench.queue.unclaimed(10).count == 8
+
+
 def test_what_was_delivered_beside_a_failed_batch_is_booked_before_the_hold_begins() -> None:
     bench = Bench(lambda names: LATER if "e0" in names else DELIVERED, batch_length=1)
     bench.put(4)
@@ -284,6 +319,93 @@ def test_delivery_that_stops_and_resumes_says_so_once_each(caplog: pytest.LogCap
     assert "4" in caplog.messages[1]
 
 
+class Chat(logging.Handler):
+    """Logs to somewhere that is away, and says so by raising."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError(record.getMessage())
+
+
+@pytest.fixture
+def chat() -> Iterator[None]:
+    handler = Chat()
+    logging.getLogger("readme_metrics").addHandler(handler)
+    yield
+    logging.getLogger("readme_metrics").removeHandler(handler)
+
+
+@pytest.mark.usefixtures("chat")
+def test_a_log_handler_that_raises_stands_between_no_delivery_and_its_booking() -> None:
+    bench = Bench(lambda _: LATER)
+    bench.put(3)
+    assert bench.run() is Ending.HELD
+    bench.wait_out_the_hold()
+    bench.judge = lambda names: REJECTED if "e1" in names else DELIVERED
+    assert bench.run() is Ending.DONE
+    books = bench.queue.report().books
+    assert (books.delivered, books.dead, books.waiting) == (2, 1, 0)
+    assert len(bench.posts) == 6
+
+
+def test_a_backlog_that_cannot_be_counted_stands_between_no_delivery_and_its_booking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> Backlog:
+        raise QueueError("the disk is gone")
+
+    bench = Bench(lambda _: LATER)
+    bench.put(3)
+    bench.run()
+    bench.wait_out_the_hold()
+    bench.judge = lambda _: DELIVERED
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.queue, "backlog", fail)
+        assert bench.run() is Ending.DONE
+    assert bench.queue.report().books.delivered == 3
+
+
+def test_a_hold_that_cannot_be_written_is_obeyed_and_written_when_that_is_possible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: Hold) -> None:
+        raise QueueError("the file is locked")
+
+    bench = Bench(lambda _: LATER)
+    bench.put(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.queue, "set_hold", fail)
+        for seconds, posts in ((0.0, 1), (0.9, 1), (0.1, 2), (1.9, 2), (0.1, 3)):
+            bench.time += seconds
+            assert bench.run() is Ending.HELD
+            assert len(bench.posts) == posts
+        assert bench.queue.hold() is None
+    assert bench.run() is Ending.HELD
+    hold = bench.queue.hold()
+    assert hold is not None
+    assert hold.length_s == 4.0
+    bench.queue.end_hold()
+    bench.judge = lambda _: DELIVERED
+    assert bench.run() is Ending.DONE
+
+
+def test_a_hold_that_was_not_written_ends_with_a_delivery_and_with_a_clock_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: Hold) -> None:
+        raise QueueError("the file is locked")
+
+    bench = Bench(lambda _: REFUSED)
+    monkeypatch.setattr(bench.queue, "set_hold", fail)
+    bench.put(1)
+    assert bench.run() is Ending.HELD
+    bench.time -= 10_000
+    bench.judge = lambda _: DELIVERED
+    assert bench.run() is Ending.DONE
+    bench.put(20)
+    assert bench.run() is Ending.DONE
+    assert len(bench.posts) == 4
+
+
 def test_a_refused_key_is_one_error_that_names_the_fix(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(lambda _: REFUSED)
     bench.put(4)
@@ -332,6 +454,36 @@ def test_a_bug_in_sending_comes_out_and_leaves_the_batch_where_it_was() -> None:
     bench.judge = lambda _: DELIVERED
     bench.run()
     assert bench.queue.report().books.delivered == 30
+
+
+def test_what_comes_back_after_a_bug_broke_the_run_off_is_booked() -> None:
+    broke = threading.Event()
+
+    def judge(names: list[str]) -> Verdict:
+        if names == ["e0"]:
+            raise ZeroDivisionError
+        return DELIVERED
+
+    bench = Bench(judge, batch_length=1)
+    recall = bench.drain._flight.recall
+
+    def recalled() -> list[Batch]:
+        broke.set()
+        return recall()
+
+    bench.drain._flight.recall = recalled  # type: ignore[method-assign]
+    send = bench.drain._flight._send
+
+    def late(entries: Sequence[bytes], **options: Any) -> Outcome:
+        if entries != (b'"e0"',):
+            assert broke.wait(10)
+        return send(entries, **options)
+
+    bench.drain._flight._send = late
+    bench.put(3)
+    with pytest.raises(ZeroDivisionError):
+        bench.run()
+    assert bench.queue.report().books.delivered == 2
 
 
 def test_where_no_thread_can_start_batches_go_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:

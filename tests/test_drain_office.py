@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,30 @@ def test_the_drainer_keeps_its_office_while_a_server_takes_its_time(monkeypatch:
     one = Drain(queue, send, batch_length=1, flush_interval_s=60, timeout_s=3, stop=threading.Event())
     assert one.run(everything=True) is Ending.DONE
     assert queue.looks >= 1
+
+
+def test_a_queue_that_cannot_be_tended_takes_nothing_from_a_post_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "LOOK_EVERY_S", 0.01)
+
+    class Untended(OfficeBook):
+        def tend(self, *, idle: bool = False) -> None:
+            super().tend()
+            raise OSError("no descriptors left")
+
+    queue = Untended()
+    queue.put(b"1")
+    posts: list[Sequence[bytes]] = []
+
+    def send(entries: Sequence[bytes], **_: object) -> Outcome:
+        posts.append(entries)
+        assert queue.tended.wait(10)
+        return Outcome(DELIVERED, 1)
+
+    one = Drain(queue, send, batch_length=1, flush_interval_s=60, timeout_s=3, stop=threading.Event())
+    with contextlib.suppress(OSError):  # at the next look, when nothing is on its way any more
+        one.run(everything=True)
+    assert len(posts) == 1
+    assert queue.report().books.delivered == 1
 
 
 def test_a_drainer_that_lost_its_office_stops_and_books_what_was_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:

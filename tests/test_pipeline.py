@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import signal
 import threading
 import time
 from functools import partial
@@ -12,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from readme_metrics import MetricsApiConfig, pipeline
-from readme_metrics.errors import QueueUnavailable
+from readme_metrics import MetricsApiConfig, drain, pipeline
+from readme_metrics.errors import QueueError, QueueUnavailable
 from readme_metrics.pipeline import Pipeline, pipeline_for
 from readme_metrics.queue.durable import SqliteQueue
 from readme_metrics.queue.memory import MemoryQueue
-from tests.metrics_server import MetricsServer, answer, hang_after_reading
+from tests.metrics_server import Call, MetricsServer, answer, hang_after_reading
+from tests.queues import finished, python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,6 +161,68 @@ def test_flush_asks_the_process_that_drains_and_waits_for_it(
     assert sorted(server.taken_ids) == ids
 
 
+@pytest.mark.parametrize("options", [{"background_worker_mode": False}, {"auto_flush": False}], ids=["inline", "none"])
+def test_the_office_is_not_left_while_another_thread_has_a_post_under_way(
+    make: Callable[..., Pipeline], server: MetricsServer, options: dict[str, bool]
+) -> None:
+    leave = threading.Event()
+
+    def take_time(call: Call) -> None:
+        call.read()
+        leave.wait(10)
+        call.answer()
+
+    server.behave(take_time)
+    one = make(**options, timeout=10, flush_interval=60)
+    put(one, 1)
+    first = threading.Thread(target=one.flush, args=(10,))
+    first.start()
+    server.wait_for(lambda: any(post.whole for post in server.posts))
+    one._flusher._look_at = 0.0  # type: ignore[attr-defined]  # a request looks
+    put(one, 1, first=1)
+    assert one.flush(0.05) == 2
+    assert not make()._queue.elect()
+    leave.set()
+    first.join(10)
+    assert make()._queue.elect()
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_the_office_is_left_when_a_drain_breaks_off(
+    make: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch, *, inline: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(drain.Drain, "_run", fail)
+    one = make(buffer_length=1, auto_flush=inline, background_worker_mode=False)
+    put(one, 1)
+    with contextlib.suppress(ZeroDivisionError):
+        one.flush(1)
+    assert make()._queue.elect()
+
+
+def test_who_flushes_where_no_thread_drains_leaves_the_office(make: Callable[..., Pipeline]) -> None:
+    def does_not_serve() -> bool:
+        return False
+
+    one = make()
+    one.serve(does_not_serve)
+    one.flush(1)
+    assert make()._queue.elect()
+
+
+def test_who_flushes_beside_the_thread_that_drains_leaves_the_office_to_it(make: Callable[..., Pipeline]) -> None:
+    one = make(flush_interval=60)
+    put(one, 1)
+    assert one.flush(5) == 0
+    deadline = time.monotonic() + 10
+    while not one._flusher.drains:
+        assert time.monotonic() < deadline
+    one.flush(5)
+    assert not make()._queue.elect()
+
+
 def test_with_the_server_down_puts_cost_the_same_and_everything_arrives_once(
     make: Callable[..., Pipeline], server: MetricsServer
 ) -> None:
@@ -177,6 +242,27 @@ def test_a_leaving_process_sends_what_it_logged(make: Callable[..., Pipeline], s
     ids = put(one, 3)
     one.close(5)
     assert server.taken_ids == ids
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_process_that_sends_only_when_it_leaves_waits_for_no_name(
+    server: MetricsServer, tmp_path: Path, *, hangs: bool
+) -> None:
+    code = """
+import socket, sys, time
+from readme_metrics import MetricsApiConfig
+from readme_metrics.pipeline import pipeline_for
+if sys.argv[2:]:
+    socket.getaddrinfo = lambda *_, **__: time.sleep(60)
+one = pipeline_for(MetricsApiConfig("a-key", lambda _: None, queue_path=sys.argv[1], shutdown_timeout=1))
+one.put(b'{"_id":"last"}')
+time.sleep(0.05)
+"""
+    environment = {**os.environ, "README_METRICS_SERVER": f"http://localhost:{server.port}"}
+    began = time.monotonic()
+    finished(python(code, tmp_path / "queue", *["hangs"] * hangs, env=environment), quiet=False)
+    assert time.monotonic() - began < 5
+    assert server.taken_ids == ([] if hangs else ["last"])
 
 
 def test_a_process_that_logged_nothing_leaves_at_once_and_sends_nothing(
@@ -264,6 +350,45 @@ def test_what_even_the_memory_does_not_take_is_counted_and_nothing_is_raised(
     assert (status["process"]["captured"], status["process"]["stored"]) == (2, 1)
 
 
+def test_flush_raises_nothing_and_tells_what_it_knows(
+    make: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise QueueError("the queue's file is locked")
+
+    one = make(auto_flush=False)
+    put(one, 2)
+    queue = one._queue
+    assert isinstance(queue, SqliteQueue)
+    assert queue._spill.add(entry(2))
+    monkeypatch.setattr(queue, "tend", fail)
+    assert one.flush(1) == 3
+    monkeypatch.setattr(queue, "backlog", fail)
+    assert one.flush(1) == 1
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert "flush" in caplog.text
+
+
+class Chat(logging.Handler):
+    """Logs to somewhere that is away, and says so by raising."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError(record.getMessage())
+
+
+def test_a_log_handler_that_raises_stands_in_no_way_of_memory(
+    make: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make(auto_flush=False)
+    become_unusable(one)
+    handler = Chat()
+    monkeypatch.setattr(logging.getLogger("readme_metrics"), "handlers", [handler])
+    put(one, 2)
+    assert one.flush(5) == 0
+    process = one.status()["process"]
+    assert (process["durable"], process["stored"]) == (False, 2)
+
+
 def test_two_apps_that_name_the_same_queue_share_a_pipeline(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -286,6 +411,24 @@ def test_a_container_without_queue_path_is_told_so(
     assert caplog.records == []
     pipeline_for(MetricsApiConfig("another-key", lambda _: None))
     assert "queue_path" in caplog.text
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_child_forked_while_a_thread_waits_for_the_stop_can_leave(
+    make: Callable[..., Pipeline], *, stopped: bool
+) -> None:
+    one = make(auto_flush=False)
+    put(one, 1)
+    if stopped:
+        one._stop.set()
+    with one._stop._cond:  # type: ignore[attr-defined]  # as a thread that was preempted in its wait
+        child = os.fork()
+        if child == 0:  # pragma: no cover - the child's lines are not counted
+            signal.alarm(10)  # should it wait for ever
+            was_stopped = one._stop.is_set()
+            one.close(0)
+            os._exit(0 if was_stopped is stopped else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_forked_child_sends_with_a_thread_of_its_own_when_its_parent_is_gone(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -351,3 +353,27 @@ def test_dead_letters_take_their_share_of_the_memory() -> None:
         queue.put(b"x" * 60)
     queue.purge([letter.id for letter in queue.dead_letters()])
     queue.put(b"x" * 60)
+
+
+def test_a_forked_child_has_nothing_of_what_its_parent_keeps_in_memory() -> None:
+    queue = MemoryQueue()
+    put_all(queue, entries(3))
+    held = threading.Event()
+
+    def hold_the_mutex() -> None:
+        with queue._mutex:
+            held.set()
+            pause.wait(0.2)
+
+    pause = threading.Event()
+    holder = threading.Thread(target=hold_the_mutex)
+    holder.start()
+    assert held.wait(10)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - the child's lines are not counted
+        signal.alarm(10)  # should the mutex be locked for ever
+        queue.put(entry(9))
+        os._exit(0 if drained(queue) == [entry(9)] and queue.report().books.balanced else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    holder.join(10)
+    assert drained(queue) == entries(3)

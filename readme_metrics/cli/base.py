@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 WRONG: Final = 1
 USAGE: Final = 2
+"""Click's own."""
 UNREADABLE: Final = 74
 REMAIN: Final = 75
 NOT_ALLOWED: Final = 77

@@ -19,6 +19,7 @@ from readme_metrics.cli.figures import entries, moment, size
 from readme_metrics.cli.reach import Answer, reach
 from readme_metrics.cli.status_text import Level, findings
 from readme_metrics.errors import QueueError
+from readme_metrics.patching import FIX
 from readme_metrics.pipeline import CONTAINER_SIGNS
 from readme_metrics.queue import files, ledger, salvage
 from readme_metrics.verdict import Kind, judge
@@ -213,7 +214,7 @@ def _host() -> Iterator[Check]:
         yield Check("uWSGI", OK, text, "older ones need --enable-threads (or --threads N)")
     if version := _installed("gevent"):
         text = f"gevent {version} is installed: it must patch before anything else is imported"
-        yield Check("gevent", OK, text, "gunicorn --worker-class gevent does; elsewhere monkey.patch_all() first")
+        yield Check("gevent", OK, text, f"gunicorn --worker-class gevent does, but with --preload {FIX}")
 
 
 def _installed(distribution: str) -> str | None:

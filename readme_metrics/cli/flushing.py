@@ -181,7 +181,7 @@ class Flush:
             delivered=after.delivered - (before.delivered if same else 0),
             dead=max(0, after.dead - (before.dead if same else 0)),
             took_s=self._clock() - self._began,
-            hold=self._queue.hold() if ended is Ended.HELD else None,
+            hold=self._drain.hold() if ended is Ended.HELD else None,
         )
 
     def _elect(self) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from readme_metrics import forks
 from readme_metrics.errors import NotAccepted
 from readme_metrics.queue.contract import (
     Activity,
@@ -27,15 +28,20 @@ LIMIT_BYTES: Final = 10 * 1024 * 1024
 
 
 class MemoryQueue:
-    """The contract without a file: what is put dies with the process."""
+    """The contract without a file: what is put dies with the process, which alone sends it."""
 
     durable = False
 
     def __init__(self, *, limit_bytes: int = LIMIT_BYTES, now: Callable[[], float] = time.time) -> None:
         self._limit_bytes = limit_bytes
         self._now = now
+        self._begin()
+        forks.watch(self)
+
+    def _begin(self) -> None:
+        """All that belongs to one process."""
         self._mutex = threading.RLock()
-        self._began_at = now()
+        self._began_at = self._now()
         self._waiting: OrderedDict[int, tuple[bytes, float]] = OrderedDict()
         self._claimed: set[int] = set()
         self._dead: OrderedDict[int, DeadLetter] = OrderedDict()
@@ -203,3 +209,17 @@ class MemoryQueue:
 
     def close(self) -> None:
         self.resign()
+
+    # -- forks
+
+    def before_fork(self) -> None:
+        """No child begins in the middle of somebody's put."""
+        self._mutex.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._mutex.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin empty: what waits is the parent's to send."""
+        self._begin()

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.faults.bench import Bench, full_only, size
 from tests.faults.client import get
 from tests.faults.processes import ROOT, UWSGI, flask_run, gunicorn, poll, uwsgi
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("preload", [True, pytest.param(False, marks=full_only)])
@@ -53,6 +57,25 @@ def test_workers_that_are_replaced_after_some_requests_lose_and_repeat_nothing(
     app.stop()
 
     bench.judge(" ".join(["workers replaced, --max-requests", *arguments]))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("in_time", [True, False])
+def test_gevent_with_preload_delivers_whether_it_patches_in_time_or_the_master_has_to_send(
+    bench: Bench, tmp_path: Path, *, in_time: bool
+) -> None:
+    config = tmp_path / "gunicorn.conf.py"
+    config.write_text("from gevent import monkey; monkey.patch_all()" if in_time else "")
+    app = bench.app(gunicorn("--worker-class=gevent", "--preload", f"--config={config}")).start()
+    with bench.clients(app) as clients:
+        clients.wait_for(100)
+        assert in_time or bench.wait_for_a_drainer() == app.pid
+    bench.wait_until_empty()
+    app.stop()
+
+    said = app.log_text().count("monkey.patch_all()` at the top of gunicorn.conf.py")
+    assert said in ({0} if in_time else {1, 2})
+    bench.judge("gunicorn gevent --preload, patched " + ("in time" if in_time else "late: the master sends"))
 
 
 def test_workers_that_are_asked_to_leave_one_by_one_lose_and_repeat_nothing(bench: Bench) -> None:
