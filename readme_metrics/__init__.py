@@ -15,7 +15,7 @@
                   flusher  inline_flusher                   the thread, or the request itself
      6 FACE       cli/  flush  __main__  flask_cli          what a person runs
                   inspector/                                and looks at
-     beside       config  guard  forks  errors  VerifyWebhook
+     beside       config  guard  forks  patching  errors  VerifyWebhook
 
 The request thread walks 1 → 2 → 3 once and returns. The flusher thread, or the command line, walks 3 → 4 → 3. The two
 walks meet only in the queue.

@@ -17,12 +17,13 @@ logger = logging.getLogger("readme_metrics.patching")
 FIX: Final = "put `from gevent import monkey; monkey.patch_all()` at the top of gunicorn.conf.py"
 
 
-def _patched() -> bool:
+def patched() -> bool:
+    """Whether gevent's greenlets stand for this process's threads."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-_in_time: Final = _patched()
+_in_time: Final = patched()
 _imported_by: Final = os.getpid()
 _told: set[int] = set()
 """The processes that have said it."""
@@ -30,7 +31,7 @@ _told: set[int] = set()
 
 def patched_late() -> bool:
     """Whether gevent patched this process after the import; says so once."""
-    if _in_time or not _patched():
+    if _in_time or not patched():
         return False
     if os.getpid() not in _told:
         _told.add(os.getpid())

@@ -252,7 +252,7 @@ _registry = threading.Lock()
 
 def pipeline_for(config: MetricsApiConfig) -> Pipeline:
     """The pipeline of this directory, server and key in this process; opens no file."""
-    key = (str(config.queue_path), config.server, config.api_key)
+    key = (os.path.realpath(str(config.queue_path)), config.server, config.api_key)
     with _registry:
         pipeline = _pipelines.get(key)
         if pipeline is None:

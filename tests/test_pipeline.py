@@ -395,6 +395,8 @@ def test_two_apps_that_name_the_same_queue_share_a_pipeline(
     monkeypatch.setattr(pipeline, "_pipelines", {})
     first = pipeline_for(MetricsApiConfig("a-key", lambda _: None, queue_path=tmp_path))
     assert pipeline_for(MetricsApiConfig("a-key", lambda _: {}, queue_path=tmp_path, denylist=["a"])) is first
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert pipeline_for(MetricsApiConfig("a-key", lambda _: {}, queue_path=tmp_path / "link")) is first
     assert caplog.records == []
     assert pipeline_for(MetricsApiConfig("a-key", lambda _: None, queue_path=tmp_path, buffer_length=3)) is first
     assert "buffer_length" in caplog.text

@@ -15,12 +15,12 @@ import contextlib
 import logging
 import os
 import sqlite3
-import sys
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from readme_metrics import forks
 from readme_metrics.errors import NotAccepted, QueueError, QueueUnavailable
+from readme_metrics.patching import patched
 from readme_metrics.queue import files, ledger, salvage
 from readme_metrics.queue.drainer_lock import DrainerLock
 from readme_metrics.queue.schema import Fault, fault_of
@@ -42,11 +42,6 @@ OPENING_SPIN_S: Final = 0.001
 MOST_FAILURES: Final = 3
 FAILING_S: Final = 30.0
 """A quota or a network may come back; meanwhile entries wait in memory."""
-
-
-def _gevent_runs() -> bool:
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 class FileKeeper:
@@ -205,11 +200,11 @@ class FileKeeper:
 
     @staticmethod
     def _stranger_wait_s() -> float:
-        return STRANGER_WAIT_GEVENT_S if _gevent_runs() else STRANGER_WAIT_S
+        return STRANGER_WAIT_GEVENT_S if patched() else STRANGER_WAIT_S
 
     @staticmethod
     def _drainer_busy_s() -> float:
-        return STRANGER_WAIT_GEVENT_S if _gevent_runs() else DRAINER_BUSY_S
+        return STRANGER_WAIT_GEVENT_S if patched() else DRAINER_BUSY_S
 
     def _patience_s(self) -> float:
         """How long to wait for what others hold: not again for a stranger that is known."""
