@@ -260,8 +260,9 @@ def test_a_hold_is_read_while_a_stranger_writes_though_the_clock_was_set_back(pa
 
 
 def test_many_processes_open_one_new_file_and_put_while_one_drains_and_none_is_lost_or_taken_for_a_stranger(
-    path: Path,
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(keeper, "DRAINER_BUSY_S", 1.0)
     putters = [python(PUTTER, path, first, 500) for first in range(0, 2000, 500)]
     for putter in putters:
         assert putter.stdout is not None

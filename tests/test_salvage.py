@@ -31,7 +31,7 @@ from pathlib import Path
 from readme_metrics.queue import ledger, salvage
 from readme_metrics.queue.durable import SqliteQueue
 from readme_metrics.queue.sqlite import QueueFile
-salvage.SETTLE_S, ledger.ROWS_AT_ONCE = 0.0, 20
+salvage.SETTLE_S, ledger.ROWS_AT_ONCE = 0.0, 40
 def deadly(save):
     def saves(*arguments):
         save(*arguments)
@@ -43,7 +43,7 @@ assert queue.elect()
 queue.tend()
 queue.close()
 """
-"""A program that salvages, 20 rows at a time, and dies with the first that it has saved."""
+"""A program that salvages, 40 rows at a time, and dies with the first that it has saved."""
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_a_salvage_whose_process_is_killed_again_and_again_saves_nothing_twice(p
         if ended == 0:
             break
         assert (-signal.SIGKILL, True) == (ended, deaths < 20)
-    assert deaths >= MANY // 20
+    assert deaths >= MANY // 40
     assert 1 == len(corrupt_files(path))
     queue = sqlite_queue(path)
     books, found = queue.report().books, drained(queue)

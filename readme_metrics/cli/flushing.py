@@ -252,7 +252,7 @@ class Flush:
                 return ended
             if self._clock() >= ask_at:
                 ask_at = self._clock() + LOOK_EVERY_S
-                if self._queue.elect():
+                if self._left_s() and self._queue.elect():
                     return None
                 self._ask()
             if self._stop.wait(min(FOLLOW_EVERY_S, self._left_s())) or not self._left_s():
@@ -272,7 +272,8 @@ class Flush:
 
     def _ask(self) -> None:
         with contextlib.suppress(QueueError):  # a stranger has the file locked: asked again in a second
-            self._queue.ask_flush()
+            if self._left_s():
+                self._queue.ask_flush()
         drainer = read_drainer(files.lock_path(self._path))
         if drainer is not None:
             self._say_once("who", f"{who(drainer)} drains this queue since {moment(drainer.since, self._now())}")
