@@ -167,6 +167,9 @@ class Flusher:
             if self._wake.wait(pause_s):
                 self._stop.wait(GATHER_S)
             self._wake.clear()
+        if self._life is life and patched_late():
+            with self._guard:
+                self._queue.resign()  # it began before the patch
 
     def _turn(self) -> float:
         """Do what is due; how long to sleep."""

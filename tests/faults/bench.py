@@ -147,7 +147,7 @@ class Bench:
         return None
 
     def wait_for_a_drainer(self, deadline_s: float = 10.0) -> int:
-        return poll(self.drainer, deadline_s, "a drainer")
+        return poll(self.drainer, deadline_s, lambda: f"a drainer: {self.report()} {self.log.read_text()[-3000:]}")
 
     def wait_until_empty(self, deadline_s: float = 30.0) -> None:
         poll(lambda: self.books().waiting == 0, deadline_s, lambda: f"an empty queue: {self.report()}")
