@@ -114,9 +114,12 @@ def test_inspect_serves_its_page_until_ctrl_c(host: Host) -> None:
 
 
 def _flask(app: flask.Flask, *arguments: str) -> tuple[int, str]:
-    result = CliRunner(env={"README_METRICS_QUEUE_PATH": "/nonexistent", "README_API_KEY": "of somewhere else"}).invoke(
-        FlaskGroup(create_app=lambda: app), ["readme-metrics", *arguments]
-    )
+    taken_back = {
+        "README_METRICS_QUEUE_PATH": "/nonexistent",
+        "README_API_KEY": "of somewhere else",
+        "FLASK_RUN_FROM_CLI": "true",  # Flask sets it itself, and leaves it
+    }
+    result = CliRunner(env=taken_back).invoke(FlaskGroup(create_app=lambda: app), ["readme-metrics", *arguments])
     return result.exit_code, result.output
 
 

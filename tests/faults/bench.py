@@ -41,6 +41,12 @@ def size(quick: int, full: int) -> int:
     return full if FULL else quick
 
 
+def is_the_dev_servers(traceback: str) -> bool:
+    """From Python 3.12 on it has no thread for a connection that comes while it is leaving."""
+    raised_by, end, _ = traceback.partition("RuntimeError: can't create new thread at interpreter shutdown")
+    return bool(end) and "readme_metrics" not in raised_by
+
+
 class Bench:
     """What one scenario uses; every process it starts is gone when the test is over."""
 
@@ -200,5 +206,6 @@ class Bench:
         """Nothing of ours failed, and no log line holds the key."""
         text = self.log.read_text(errors="replace")
         assert KEY not in text
-        ours = [line for line in text.splitlines() if "Traceback" in line or " failed (" in line]
-        assert [] == ours, text[-5000:]
+        failures = [line for line in text.splitlines() if " failed (" in line]
+        tracebacks = [each for each in text.split("Traceback (most")[1:] if not is_the_dev_servers(each)]
+        assert [] == failures + tracebacks, text[-5000:]
