@@ -335,3 +335,21 @@ def test_a_directory_that_cannot_be_listed_for_a_moment_is_no_trouble_of_the_dra
         queue.tend()
     assert [entry(1)] == drained(queue)
     queue.close()
+
+
+def test_what_was_left_beside_a_file_and_cannot_be_read_whole_is_kept_for_a_person(path: Path) -> None:
+    queue = sqlite_queue(path)
+    before = [entry(number, 1000) for number in range(MANY)]
+    salvage.leave_beside(path, before)
+    [left] = salvage.set_aside_files(path)
+    leaves = pages_of(left, "queue_entries")
+    corrupt(left, (leaves[len(leaves) // 2] - 1) * PAGE_BYTES, b"\xff" * 200)
+    damaged = left.read_bytes()
+    assert queue.elect()
+    queue.tend()
+    found = drained(queue)
+    assert 0 < len(found) < len(before)
+    assert set(found) <= set(before)
+    [kept] = corrupt_files(path)
+    assert damaged == path.with_name(kept).read_bytes()
+    queue.close()

@@ -134,7 +134,8 @@ def save_rows(
                     save(rows, gap)
                     if clock() >= until:
                         return
-        if LEFT in old.name:
+            is_wanted = LEFT not in old.name or not _is_whole(connection)
+        if not is_wanted:
             old.unlink()
         else:
             _keep(path, old)
@@ -171,11 +172,19 @@ def _chunks(connection: sqlite3.Connection, query: str, gap: Gap) -> Generator[l
         yield rows
 
 
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    """Whether nothing in the file kept its rows from being read."""
+    try:
+        return bool(connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
+    except sqlite3.Error:
+        return False
+
+
 def _keep(path: Path, old: Path) -> None:
     """Give a saved file its last name, and let go of the oldest beyond two."""
     for companion in COMPANIONS:
         with contextlib.suppress(FileNotFoundError):
-            name = old.name.replace(".salvage-", ".corrupt-") + companion
+            name = old.name.replace(".salvage-", ".corrupt-").replace(LEFT, ".corrupt-") + companion
             old.with_name(old.name + companion).rename(old.with_name(name))
     kept = sorted(
         found for found in path.parent.glob(f"{path.name}.corrupt-*") if not found.name.endswith(("-wal", "-shm"))
