@@ -247,6 +247,23 @@ def test_what_was_delivered_while_a_stranger_holds_the_file_is_not_claimed_again
     assert "delivered entries are deleted" == caplog.messages[-1]
 
 
+def test_who_has_met_a_stranger_does_not_wait_for_it_again_to_become_the_drainer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "DRAINER_BUSY_S", 5.0)
+    queue = sqlite_queue(path)
+    queue.put(b"first")
+    with stranger(path):
+        queue.put(entry(1))
+        began = time.monotonic()
+        assert not queue.elect()
+        assert time.monotonic() - began < 2
+    queue.tend()
+    assert queue.elect()
+    assert [b"first", entry(1)] == drained(queue)
+    queue.close()
+
+
 def test_a_hold_is_read_while_a_stranger_writes_though_the_clock_was_set_back(path: Path) -> None:
     queue = sqlite_queue(path)
     queue.set_hold(Hold(time.time() + 50, 60, "later", "503"))

@@ -340,8 +340,8 @@ class SqliteQueue(FileKeeper):
         return self._file is not None and not self._spill and self._file.moved() and not files.exists(self.path)
 
     def elect(self) -> bool:
-        if self._has_no_file():
-            return False
+        if self._has_no_file() or (self._spill and self._stranger and not self._lock.held):
+            return False  # no file, or one that is locked as far as we know: whoever asks may be a request
         self._do(lambda _: None)  # the directory is there, and a claim can follow
         with self._office:
             was_held = self._lock.held
